@@ -1,1 +1,12 @@
-//! .
+//! Safe calls for what rustix lacks: clone3, execve, the nsfs ioctls, signal masks, seccomp. The only unsafe code
+//! of unroot is in this crate; each block says why it is sound.
+
+pub mod error;
+pub mod mount;
+pub mod ns;
+pub mod process;
+pub mod seccomp;
+pub mod signal;
+pub mod socket;
+
+pub use error::SyscallError;

@@ -1,0 +1,66 @@
+//! mount_setattr(2), which rustix lacks.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use crate::SyscallError;
+
+/// Attributes of a mount, `MOUNT_ATTR_*`.
+pub mod attr {
+    /// Read-only.
+    pub const RDONLY: u64 = 0x1;
+    /// No setuid.
+    pub const NOSUID: u64 = 0x2;
+    /// No devices.
+    pub const NODEV: u64 = 0x4;
+    /// No programs.
+    pub const NOEXEC: u64 = 0x8;
+    /// All atime bits.
+    pub const ATIME: u64 = 0x70;
+    /// No access times.
+    pub const NOATIME: u64 = 0x10;
+    /// Access times always.
+    pub const STRICTATIME: u64 = 0x20;
+    /// No access times of directories.
+    pub const NODIRATIME: u64 = 0x80;
+    /// Ids shifted by a user namespace.
+    pub const IDMAP: u64 = 0x0010_0000;
+    /// Links are not followed.
+    pub const NOSYMFOLLOW: u64 = 0x0020_0000;
+}
+
+/// Changes a mount that a descriptor stands for: these attributes cleared, those set; with the mounts below if
+/// `recursive`; ids shifted by the user namespace if one is given.
+pub fn set_attributes(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    clear: u64,
+    recursive: bool,
+    user_namespace: Option<BorrowedFd<'_>>,
+) -> Result<(), SyscallError> {
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    let attr = MountAttr {
+        set: set | if user_namespace.is_some() { attr::IDMAP } else { 0 },
+        clear,
+        propagation: 0,
+        user_namespace: user_namespace.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: an empty path, and a struct of the kernel's layout with its size; both live through the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("mount_setattr(set {set:#x}, clear {clear:#x})"))) }
+}
