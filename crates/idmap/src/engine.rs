@@ -1,0 +1,322 @@
+//! The engine's own user namespace: what makes an ordinary user's engine able to hold several ids.
+//!
+//! Rootless, the process (which has one thread) unshares its user namespace. Two children, forked before that,
+//! wait for it and then become newuidmap(1) and newgidmap(1), side by side; they are the only programs with host
+//! privileges that ever run. Id 0 inside is the user; the subordinate ranges follow from 1 on. The map is read
+//! back: one that is not the one asked for is an error. From then on the code is the same as for root.
+//!
+//! Nothing is kept for the next command: no pause process, no file that could be stale.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitOptions, waitpid};
+use serde::{Deserialize, Serialize};
+
+use unroot_sys::ns::unshare;
+use unroot_sys::process::{Fork, Namespace, Strings, execve, exit_now, fork, set_gid, set_uid};
+
+use crate::observe::maps_of;
+use crate::{Error, Extent, IdMap, IdMaps, SubIds, names};
+
+/// Who runs the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineUser {
+    /// Id on the host.
+    pub uid: u32,
+    /// Primary group on the host.
+    pub gid: u32,
+    /// The host's name.
+    pub name: String,
+    /// Home directory.
+    pub home: PathBuf,
+}
+
+/// Set in what runs under `unshare`, so that an engine inside knows who it is outside.
+pub const UID_VARIABLE: &str = "_UNROOT_ROOTLESS_UID";
+/// The group's.
+pub const GID_VARIABLE: &str = "_UNROOT_ROOTLESS_GID";
+
+impl EngineUser {
+    /// Whoever runs this process.
+    pub fn current() -> Self {
+        let env_id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+        let real = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (uid, gid) = match (env_id(UID_VARIABLE), env_id(GID_VARIABLE)) {
+            (Some(uid), Some(gid)) if real.0 == 0 && !is_initial_map() => (uid, gid),
+            _ => real,
+        };
+        let line = names::passwd_line(&uid.to_string());
+        let field = |n: usize| line.as_deref().and_then(|l| l.split(':').nth(n)).filter(|f| !f.is_empty());
+        let home = std::env::var_os("HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
+        Self {
+            uid,
+            gid,
+            name: field(0).map_or_else(|| uid.to_string(), str::to_string),
+            home: home.or_else(|| field(5).map(PathBuf::from)).unwrap_or_else(|| "/".into()),
+        }
+    }
+
+    /// Not the host's root.
+    pub fn is_rootless(&self) -> bool {
+        self.uid != 0
+    }
+}
+
+fn is_initial_map() -> bool {
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|text| {
+        text.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"]
+    })
+}
+
+/// The user namespace that the engine works in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EngineNamespace {
+    /// Who runs it.
+    pub user: EngineUser,
+    /// It is a namespace of its own, not the host's.
+    pub rootless: bool,
+    /// Its maps, as they were read back: inside -> host.
+    pub maps: IdMaps,
+    /// It has only one id: there were no subordinate ranges, or nothing to apply them with.
+    pub single_id: Option<String>,
+}
+
+/// Enters the engine's user namespace. For root, and where we are in it already, there is nothing to do.
+pub fn enter(user: &EngineUser) -> Result<EngineNamespace, Error> {
+    let effective = rustix::process::geteuid().as_raw();
+    if effective == 0 {
+        let maps = maps_of("self")?;
+        return Ok(EngineNamespace { user: user.clone(), rootless: user.is_rootless(), maps, single_id: None });
+    }
+    let subids = SubIds::of(&user.name, user.uid)?;
+    let (wanted, single_id) = match reason_for_one_id(&subids, user) {
+        Some(reason) => (single_map(user), Some(reason)),
+        None => (full_map(user, &subids)?, None),
+    };
+    match single_id {
+        None => unshare_mapped(&wanted)?,
+        Some(_) => unshare_single(&wanted, user)?,
+    }
+    let maps = maps_of("self")?;
+    if maps != wanted {
+        return Err(Error::Invalid(format!(
+            "the user namespace has not the map that was asked for: uid {:?}, not {:?}; gid {:?}, not {:?}",
+            maps.uid, wanted.uid, maps.gid, wanted.gid
+        )));
+    }
+    set_gid(0)?;
+    set_uid(0)?;
+    Ok(EngineNamespace { user: user.clone(), rootless: true, maps, single_id })
+}
+
+/// Where a program is; only its name is asked for, in the directories that hold such helpers too.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|p| p.is_absolute() && p.is_file())
+}
+
+fn reason_for_one_id(subids: &SubIds, user: &EngineUser) -> Option<String> {
+    if subids.is_missing() {
+        let file = if subids.uid.is_empty() { "/etc/subuid" } else { "/etc/subgid" };
+        return Some(format!("{file} has no range for {} (uid {})", user.name, user.uid));
+    }
+    ["newuidmap", "newgidmap"].into_iter().find(|p| find_program(p).is_none()).map(|p| format!("{p} is not installed"))
+}
+
+/// What gives a user with one id its ranges.
+pub fn cure_of_single_id(user: &EngineUser) -> String {
+    if find_program("newuidmap").is_none() || find_program("newgidmap").is_none() {
+        return "install newuidmap and newgidmap (Debian, Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)".into();
+    }
+    let taken = |file: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let ends = text.lines().filter_map(|l| {
+            let mut fields = l.split(':').skip(1).map_while(|f| f.parse::<u64>().ok());
+            fields.next().zip(fields.next()).map(|(first, count)| first + count)
+        });
+        ends.max().unwrap_or(0)
+    };
+    let first = taken("/etc/subuid").max(taken("/etc/subgid")).max(100_000);
+    let range = format!("{first}-{}", first + 65535);
+    format!("as root: usermod --add-subuids {range} --add-subgids {range} {}", user.name)
+}
+
+fn single_map(user: &EngineUser) -> IdMaps {
+    let one = |id| IdMap::new(vec![Extent::new(0, id, 1)]).unwrap_or_default();
+    IdMaps { uid: one(user.uid), gid: one(user.gid) }
+}
+
+fn full_map(user: &EngineUser, subids: &SubIds) -> Result<IdMaps, Error> {
+    let of = |own: u32, ranges: &[(u32, u32)]| {
+        let mut extents = vec![Extent::new(0, own, 1)];
+        let mut inside = 1;
+        for (first, count) in ranges {
+            extents.push(Extent::new(inside, *first, *count));
+            inside += count;
+        }
+        IdMap::new(extents)
+    };
+    Ok(IdMaps { uid: of(user.uid, &subids.uid)?, gid: of(user.gid, &subids.gid)? })
+}
+
+/// A child that waits for the word, then becomes a helper that writes our map.
+struct Helper {
+    name: &'static str,
+    pid: u32,
+    go: OwnedFd,
+    errors: OwnedFd,
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::Syscall(unroot_sys::SyscallError::new("pipe2", e)))
+}
+
+impl Helper {
+    fn start(name: &'static str, map: &IdMap) -> Result<Self, Error> {
+        let program = find_program(name).ok_or_else(|| Error::Invalid(format!("{name} is not installed")))?;
+        let path = std::ffi::CString::new(program.into_os_string().into_encoded_bytes())
+            .map_err(|_| Error::Invalid(format!("{name}: a path with a NUL byte")))?;
+        let mut arguments = vec![name.to_string(), rustix::process::getpid().as_raw_nonzero().to_string()];
+        for e in map.extents() {
+            arguments.extend([e.inside, e.outside, e.length].map(|n| n.to_string()));
+        }
+        let arguments = Strings::new(&arguments)?;
+        let env = Strings::new(Vec::<&str>::new())?;
+        let (ready, go) = pipe()?;
+        let (errors, stderr) = pipe()?;
+        match fork()? {
+            Fork::Parent(child) => Ok(Self { name, pid: child.pid, go, errors }),
+            Fork::Child => {
+                drop(go);
+                let mut byte = [0];
+                let told = rustix::io::read(&ready, &mut byte) == Ok(1);
+                if !told || rustix::stdio::dup2_stderr(&stderr).is_err() {
+                    exit_now(126);
+                }
+                let errno = execve(&path, &arguments, &env);
+                let _ = writeln!(std::io::stderr(), "exec {}: {errno}", path.to_string_lossy());
+                exit_now(127)
+            }
+        }
+    }
+
+    fn go(&self) -> Result<(), Error> {
+        rustix::io::write(&self.go, b"g").map(drop).map_err(|e| Error::Invalid(format!("{}: {e}", self.name)))
+    }
+
+    fn finish(self) -> Result<(), String> {
+        let Self { name, pid, go, errors } = self;
+        drop(go);
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+        let status = loop {
+            match waitpid(pid, WaitOptions::empty()) {
+                Err(Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        let ended_well = matches!(&status, Ok(Some((_, status))) if status.exit_status() == Some(0));
+        if ended_well {
+            return Ok(());
+        }
+        let mut said = String::new();
+        // (the write end is ours too, but for the fork: it closes with the helper)
+        rustix::fs::fcntl_setfl(&errors, rustix::fs::OFlags::NONBLOCK).ok();
+        let _ = fs::File::from(errors).take(4096).read_to_string(&mut said);
+        Err(format!("{name}: {}", if said.is_empty() { "ended without a word" } else { said.trim() }))
+    }
+}
+
+fn unshare_mapped(wanted: &IdMaps) -> Result<(), Error> {
+    let uid = Helper::start("newuidmap", &wanted.uid)?;
+    let gid = Helper::start("newgidmap", &wanted.gid)?;
+    unshare([Namespace::User].into_iter().collect()).map_err(refused_namespace)?;
+    uid.go()?;
+    gid.go()?;
+    let results = [uid.finish(), gid.finish()];
+    let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    if failures.is_empty() { Ok(()) } else { Err(refused_map(&failures.join("; "))) }
+}
+
+fn unshare_single(wanted: &IdMaps, user: &EngineUser) -> Result<(), Error> {
+    unshare([Namespace::User].into_iter().collect()).map_err(refused_namespace)?;
+    for (file, text) in [
+        ("setgroups", "deny".to_string()),
+        ("uid_map", wanted.uid.to_string()),
+        ("gid_map", wanted.gid.to_string()),
+    ] {
+        fs::write(format!("/proc/self/{file}"), text)
+            .map_err(|e| refused_map(&format!("write /proc/self/{file} for {}: {e}", user.name)))?;
+    }
+    Ok(())
+}
+
+fn sysctl(name: &str) -> Option<String> {
+    fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok().map(|t| t.trim().to_string())
+}
+
+/// Which gate refused a user namespace.
+fn refused_namespace(error: unroot_sys::SyscallError) -> Error {
+    let exe = std::env::current_exe().unwrap_or_default();
+    let hint = if sysctl("user.max_user_namespaces").as_deref() == Some("0") {
+        "user.max_user_namespaces is 0; as root: sysctl -w user.max_user_namespaces=15000".to_string()
+    } else if sysctl("kernel.unprivileged_userns_clone").as_deref() == Some("0") {
+        "kernel.unprivileged_userns_clone is 0; as root: sysctl -w kernel.unprivileged_userns_clone=1".into()
+    } else if sysctl("kernel.apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+        apparmor_cure(&exe)
+    } else if error.errno == Errno::NOSPC {
+        "all user namespaces that user.max_user_namespaces allows are in use, or they are nested too deep".into()
+    } else {
+        "no sysctl forbids it: a seccomp filter of an outer container, or a hardened unit, may".into()
+    };
+    Error::Cured { text: format!("creating the user namespace: {error}"), hint }
+}
+
+fn apparmor_cure(exe: &std::path::Path) -> String {
+    let exe = exe.display();
+    format!(
+        "AppArmor forbids it (kernel.apparmor_restrict_unprivileged_userns=1); as root: \
+         printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile unroot {exe} flags=(unconfined) {{\\n  userns,\\n}}\\n' \
+         >/etc/apparmor.d/unroot && apparmor_parser -r /etc/apparmor.d/unroot"
+    )
+}
+
+/// Which gate refused the map.
+fn refused_map(said: &str) -> Error {
+    let hint = if no_new_privs() {
+        "no_new_privs is set on this process, so newuidmap has no privileges: in a systemd unit, NoNewPrivileges=no".to_string()
+    } else if let Some(problem) = ["newuidmap", "newgidmap"].into_iter().find_map(unprivileged) {
+        problem
+    } else if said.contains("not allowed") || said.contains("Target") {
+        "the ranges in /etc/subuid and /etc/subgid have to be this user's, by login name or uid; see subuid(5)".into()
+    } else if sysctl("kernel.apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
+        apparmor_cure(&std::env::current_exe().unwrap_or_default())
+    } else {
+        "inside another container its user namespace has to map the ranges of /etc/subuid and /etc/subgid, too".into()
+    };
+    Error::Cured { text: format!("writing the id map: {said}"), hint }
+}
+
+fn no_new_privs() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("NoNewPrivs:\t1"))
+}
+
+/// Why a helper has no privileges: neither setuid nor file capabilities, or a nosuid mount.
+fn unprivileged(name: &str) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = find_program(name)?;
+    let shown = path.display();
+    let meta = fs::metadata(&path).ok()?;
+    let setuid = meta.mode() & 0o4000 != 0 && meta.uid() == 0;
+    let capable = rustix::fs::getxattr(&path, "security.capability", &mut [0u8; 64][..]).is_ok();
+    if !setuid && !capable {
+        return Some(format!("{shown} is neither setuid root nor has it file capabilities; as root: chmod u+s {shown}"));
+    }
+    let flags = rustix::fs::statvfs(&path).ok()?.f_flag;
+    flags.contains(rustix::fs::StatVfsMountFlags::NOSUID).then(|| format!("{shown} is on a filesystem mounted nosuid"))
+}
