@@ -1,0 +1,383 @@
+//! The mounts of a spec, made inside the new root. A target is resolved with openat2(RESOLVE_IN_ROOT): whatever
+//! links the image has, it stays in the root; what is missing is made on the way.
+
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
+};
+
+use unroot_sys::SyscallError;
+use unroot_sys::mount::{attr, set_attributes};
+
+use crate::rootfs::{attach, clone_tree, log_of};
+use crate::spec::Mount;
+
+/// Options of a mount, sorted by whom they are for.
+#[derive(Debug, Default)]
+pub struct Options {
+    set: u64,
+    clear: u64,
+    recursive_set: u64,
+    recursive: bool,
+    propagation: Option<MountPropagationFlags>,
+    data: Vec<(String, Option<String>)>,
+    copy_up: bool,
+}
+
+impl Options {
+    /// Sorts them.
+    pub fn parse(options: &[String]) -> Self {
+        let mut parsed = Self::default();
+        for option in options {
+            parsed.add(option);
+        }
+        parsed
+    }
+
+    fn add(&mut self, option: &str) {
+        let one = |name: &str| match name {
+            "ro" => Some((attr::RDONLY, true)),
+            "rw" => Some((attr::RDONLY, false)),
+            "nosuid" => Some((attr::NOSUID, true)),
+            "suid" => Some((attr::NOSUID, false)),
+            "nodev" => Some((attr::NODEV, true)),
+            "dev" => Some((attr::NODEV, false)),
+            "noexec" => Some((attr::NOEXEC, true)),
+            "exec" => Some((attr::NOEXEC, false)),
+            "noatime" => Some((attr::NOATIME, true)),
+            "strictatime" => Some((attr::STRICTATIME, true)),
+            "nodiratime" => Some((attr::NODIRATIME, true)),
+            "relatime" => Some((0, true)),
+            _ => None,
+        };
+        if let Some((bits, on)) = one(option) {
+            if on {
+                self.set |= bits;
+                self.clear &= !bits;
+            } else {
+                self.set &= !bits;
+                self.clear |= bits;
+            }
+            if bits & attr::ATIME != 0 {
+                self.clear |= attr::ATIME;
+            }
+            return;
+        }
+        if let Some((bits, true)) = option.strip_prefix('r').and_then(one) {
+            self.recursive_set |= bits;
+            return;
+        }
+        let recursive = |flag| flag | MountPropagationFlags::REC;
+        match option {
+            "bind" => self.recursive = false,
+            "rbind" => self.recursive = true,
+            "private" => self.propagation = Some(MountPropagationFlags::PRIVATE),
+            "rprivate" => self.propagation = Some(recursive(MountPropagationFlags::PRIVATE)),
+            "slave" => self.propagation = Some(MountPropagationFlags::DOWNSTREAM),
+            "rslave" => self.propagation = Some(recursive(MountPropagationFlags::DOWNSTREAM)),
+            "shared" => self.propagation = Some(MountPropagationFlags::SHARED),
+            "rshared" => self.propagation = Some(recursive(MountPropagationFlags::SHARED)),
+            "unbindable" => self.propagation = Some(MountPropagationFlags::UNBINDABLE),
+            "runbindable" => self.propagation = Some(recursive(MountPropagationFlags::UNBINDABLE)),
+            "tmpcopyup" => self.copy_up = true,
+            _ => self.data.push(match option.split_once('=') {
+                Some((key, value)) => (key.into(), Some(value.into())),
+                None => (option.into(), None),
+            }),
+        }
+    }
+
+    /// It shares what is mounted with the host.
+    pub fn is_shared(&self) -> bool {
+        self.propagation.is_some_and(|p| p.intersects(MountPropagationFlags::SHARED))
+    }
+}
+
+/// A mount whose source has been opened, so that later steps cannot change what it is.
+pub struct Prepared<'a> {
+    mount: &'a Mount,
+    options: Options,
+    tree: Option<(OwnedFd, bool)>,
+}
+
+/// Opens the source of a bind; others have none yet.
+pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
+    let options = Options::parse(&mount.options);
+    let tree = match mount.kind.as_str() {
+        "bind" => {
+            let source = Path::new(&mount.source);
+            let is_dir = fs::metadata(source)
+                .map_err(|e| {
+                    let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+                    SyscallError::new(format!("stat({source:?}), to be mounted on {}", mount.destination), errno)
+                })?
+                .is_dir();
+            Some((clone_tree(source, options.recursive)?, is_dir))
+        }
+        _ => None,
+    };
+    Ok(Prepared { mount, options, tree })
+}
+
+/// Makes a mount below the root.
+pub fn make(root: &OwnedFd, prepared: &Prepared<'_>) -> Result<(), SyscallError> {
+    let Prepared { mount, options, tree } = prepared;
+    let (mounted, is_dir, recursive) = match tree {
+        Some((tree, is_dir)) => {
+            change(tree, options)?;
+            (None, *is_dir, options.recursive)
+        }
+        None => (Some(new_filesystem(mount, options)?), true, false),
+    };
+    let tree = mounted.as_ref().or(tree.as_ref().map(|(fd, _)| fd)).expect("one of both");
+    let target = ensure(root, &mount.destination, is_dir)?;
+    if options.copy_up && let Some(new) = &mounted {
+        copy_up(root, &mount.destination, new)?;
+    }
+    attach(tree, &target, &format!("{} on {}", mount.kind, mount.destination))?;
+    let _ = recursive;
+    propagate(root, mount, options)
+}
+
+fn change(tree: &OwnedFd, options: &Options) -> Result<(), SyscallError> {
+    if options.set | options.clear != 0 {
+        set_attributes(tree.as_fd(), options.set, options.clear, false, None)?;
+    }
+    if options.recursive_set != 0 {
+        set_attributes(tree.as_fd(), options.recursive_set, 0, true, None)?;
+    }
+    Ok(())
+}
+
+/// What is mounted stays the container's own unless another propagation was asked for.
+fn propagate(root: &OwnedFd, mount: &Mount, options: &Options) -> Result<(), SyscallError> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    let propagation = match (mount.kind.as_str(), options.propagation) {
+        ("bind", None) => private,
+        (_, None) => return Ok(()),
+        (_, Some(propagation)) => propagation,
+    };
+    let place = open_in(root, &mount.destination)?;
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
+    mount_change(path, propagation)
+        .map_err(|e| SyscallError::new(format!("mount({}, {propagation:?})", mount.destination), e))
+}
+
+fn new_filesystem(mount: &Mount, options: &Options) -> Result<OwnedFd, SyscallError> {
+    let kind = mount.kind.as_str();
+    let failed = |step: &str, context: Option<&OwnedFd>, e| {
+        let log = context.map(log_of).unwrap_or_default();
+        SyscallError::new(format!("{step}({kind:?}) for {}{log}", mount.destination), e)
+    };
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", None, e))?;
+    if !mount.source.is_empty() && mount.source != kind {
+        let _ = fsconfig_set_string(context.as_fd(), "source", mount.source.as_str());
+    }
+    for (key, value) in &options.data {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(context.as_fd(), key.as_str()),
+        }
+        .map_err(|e| failed(&format!("mount option {key}={}", value.as_deref().unwrap_or("")), Some(&context), e))?;
+    }
+    fsconfig_create(context.as_fd()).map_err(|e| failed("mount", Some(&context), e))?;
+    let attributes = MountAttrFlags::from_bits_retain(options.set as u32);
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|e| failed("fsmount", Some(&context), e))
+}
+
+/// A handle on a path in the root; links are followed inside of it.
+pub fn open_in(root: &OwnedFd, path: &str) -> Result<OwnedFd, SyscallError> {
+    openat2(root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+        .map_err(|e| SyscallError::new(format!("openat2({path:?}, RESOLVE_IN_ROOT)"), e))
+}
+
+fn relative(path: &str) -> &str {
+    let path = path.trim_start_matches('/');
+    if path.is_empty() { "." } else { path }
+}
+
+/// A handle on a path in the root, made if it is missing: a directory or an empty file.
+pub fn ensure(root: &OwnedFd, path: &str, is_dir: bool) -> Result<OwnedFd, SyscallError> {
+    match open_in(root, path) {
+        Err(e) if e.errno == Errno::NOENT => {}
+        other => return other,
+    }
+    let parts: Vec<_> = Path::new(relative(path))
+        .components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let mut made = PathBuf::new();
+    for (n, name) in parts.iter().enumerate() {
+        let parent = open_in(root, &made.to_string_lossy())?;
+        made.push(name);
+        if n + 1 < parts.len() || is_dir {
+            match mkdirat(&parent, *name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(SyscallError::new(format!("mkdir({made:?}) in the container"), e)),
+            }
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            match rustix::fs::openat(&parent, *name, flags, Mode::from_raw_mode(0o644)) {
+                Ok(_) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(SyscallError::new(format!("creat({made:?}) in the container"), e)),
+            }
+        }
+    }
+    open_in(root, path)
+}
+
+/// Hides paths: a file behind /dev/null, a directory behind an empty one that nobody can write to.
+pub fn mask(root: &OwnedFd, paths: &[String]) -> Result<(), SyscallError> {
+    let mut empty = None;
+    for path in paths {
+        let target = match open_in(root, path) {
+            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => continue,
+            other => other?,
+        };
+        let is_dir = rustix::fs::fstat(&target)
+            .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Directory);
+        let cover = if is_dir {
+            if empty.is_none() {
+                empty = Some(empty_directory()?);
+            }
+            copy_of(empty.as_ref().expect("made above"))?
+        } else {
+            clone_tree(Path::new("/dev/null"), false)?
+        };
+        attach(&cover, &target, &format!("mask {path}"))?;
+    }
+    Ok(())
+}
+
+fn empty_directory() -> Result<OwnedFd, SyscallError> {
+    let options: Vec<String> = ["ro", "nosuid", "nodev", "noexec", "size=0k", "mode=0555"].map(String::from).into();
+    let mount = Mount { destination: "a masked directory".into(), kind: "tmpfs".into(), ..Mount::default() };
+    new_filesystem(&mount, &Options::parse(&options))
+}
+
+fn copy_of(mount: &OwnedFd) -> Result<OwnedFd, SyscallError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    // (a detached mount can be cloned by newer kernels only; then a second one is made)
+    open_tree(mount.as_fd(), "", flags).or_else(|_| empty_directory().map_err(|e| e.errno)).map_err(|e| SyscallError::new("open_tree(mask)", e))
+}
+
+/// Makes paths read-only, with what is mounted below.
+pub fn read_only(root: &OwnedFd, paths: &[String]) -> Result<(), SyscallError> {
+    for path in paths {
+        let target = match open_in(root, path) {
+            Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => continue,
+            other => other?,
+        };
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = open_tree(target.as_fd(), "", flags).map_err(|e| SyscallError::new(format!("open_tree({path:?})"), e))?;
+        set_attributes(tree.as_fd(), attr::RDONLY, 0, true, None)?;
+        attach(&tree, &target, &format!("read-only {path}"))?;
+    }
+    Ok(())
+}
+
+/// Copies what the image has at a path into a new tmpfs that will be mounted there.
+fn copy_up(root: &OwnedFd, path: &str, new: &OwnedFd) -> Result<(), SyscallError> {
+    let from = match openat2(root, relative(path), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(from) => from,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        Err(e) => return Err(SyscallError::new(format!("openat2({path:?})"), e)),
+    };
+    let to = rustix::fs::openat(new, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| SyscallError::new("open(tmpfs)", e))?;
+    copy_directory(&from, &to).map_err(|e| SyscallError::new(format!("tmpcopyup of {path:?}"), e))
+}
+
+/// Copies a directory's files, links and directories with owners, modes and times; nothing is followed.
+pub fn copy_directory(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+    use rustix::fs::{AtFlags, Dir, FileType, Timespec, Timestamps, chownat, fchmod, openat, readlinkat, statat, symlinkat, utimensat};
+    let own = rustix::fs::fstat(from)?;
+    for entry in Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                mkdirat(to, name, Mode::from_raw_mode(0o700))?;
+                let inner = openat(from, name, flags | OFlags::DIRECTORY, Mode::empty())?;
+                copy_directory(&inner, &openat(to, name, flags | OFlags::DIRECTORY, Mode::empty())?)?;
+            }
+            FileType::RegularFile => {
+                let source = openat(from, name, flags, Mode::empty())?;
+                let copy = openat(to, name, flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o600))?;
+                let (mut source, mut copy) = (fs::File::from(source), fs::File::from(copy));
+                std::io::copy(&mut source, &mut copy).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+                rustix::fs::fchown(&copy, Some(owner(stat.st_uid)), Some(group(stat.st_gid)))?;
+                fchmod(&copy, mode)?;
+            }
+            FileType::Symlink => {
+                let target = readlinkat(from, name, Vec::new())?;
+                symlinkat(&target, to, name)?;
+                chownat(to, name, Some(owner(stat.st_uid)), Some(group(stat.st_gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            kind @ FileType::Fifo => rustix::fs::mknodat(to, name, kind, mode, 0)?,
+            _ => {}
+        }
+        let time = |sec: i64, nsec: u64| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
+        let times = Timestamps {
+            last_access: time(stat.st_atime as i64, stat.st_atime_nsec as u64),
+            last_modification: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+        };
+        let _ = utimensat(to, name, &times, AtFlags::SYMLINK_NOFOLLOW);
+    }
+    rustix::fs::fchown(to, Some(owner(own.st_uid)), Some(group(own.st_gid)))?;
+    fchmod(to, Mode::from_raw_mode(own.st_mode & 0o7777))
+}
+
+fn owner(uid: u32) -> rustix::fs::Uid {
+    rustix::fs::Uid::from_raw(uid)
+}
+
+fn group(gid: u32) -> rustix::fs::Gid {
+    rustix::fs::Gid::from_raw(gid)
+}
+
+/// The host's mounts do not hear of ours; whether ours hear of the host's ends with pivot_root.
+pub fn stop_propagation() -> Result<(), SyscallError> {
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|e| SyscallError::new("mount(\"/\", MS_REC|MS_SLAVE)", e))
+}
+
+/// Writes kernel settings through the container's own /proc.
+pub fn write_sysctls<'a>(root: &OwnedFd, settings: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), SyscallError> {
+    for (name, value) in settings {
+        let path = format!("proc/sys/{}", name.replace('.', "/"));
+        let failed = |e| SyscallError::new(format!("write {value:?} to /{path} (--sysctl {name})"), e);
+        let file = openat2(root, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+            .map_err(failed)?;
+        rustix::io::write(&file, value.as_bytes()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Makes the current directory, a mount, the root, and lets go of the old one.
+pub fn pivot(root: &OwnedFd) -> Result<(), SyscallError> {
+    rustix::process::fchdir(root).map_err(|e| SyscallError::new("fchdir(rootfs)", e))?;
+    rustix::process::pivot_root(".", ".").map_err(|e| SyscallError::new("pivot_root(\".\", \".\")", e))?;
+    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).map_err(|e| SyscallError::new("umount2(\".\", MNT_DETACH)", e))?;
+    rustix::process::chdir("/").map_err(|e| SyscallError::new("chdir(\"/\")", e))?;
+    let _ = CWD;
+    Ok(())
+}
