@@ -23,7 +23,7 @@ pub mod seccomp;
 pub mod spec;
 mod spawn;
 
-pub use process::StartError;
+pub use process::{StartError, capability_names};
 pub use rootfs::Rootfs;
 pub use spawn::{Init, Request, Stdio, Userns, spawn};
 

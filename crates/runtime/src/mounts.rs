@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -128,12 +128,12 @@ pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
 /// Makes a mount below the root.
 pub fn make(root: &OwnedFd, prepared: &Prepared<'_>) -> Result<(), SyscallError> {
     let Prepared { mount, options, tree } = prepared;
-    let (mounted, is_dir, recursive) = match tree {
+    let (mounted, is_dir) = match tree {
         Some((tree, is_dir)) => {
             change(tree, options)?;
-            (None, *is_dir, options.recursive)
+            (None, *is_dir)
         }
-        None => (Some(new_filesystem(mount, options)?), true, false),
+        None => (Some(new_filesystem(mount, options)?), true),
     };
     let tree = mounted.as_ref().or(tree.as_ref().map(|(fd, _)| fd)).expect("one of both");
     let target = ensure(root, &mount.destination, is_dir)?;
@@ -141,7 +141,6 @@ pub fn make(root: &OwnedFd, prepared: &Prepared<'_>) -> Result<(), SyscallError>
         copy_up(root, &mount.destination, new)?;
     }
     attach(tree, &target, &format!("{} on {}", mount.kind, mount.destination))?;
-    let _ = recursive;
     propagate(root, mount, options)
 }
 
@@ -360,6 +359,15 @@ pub fn stop_propagation() -> Result<(), SyscallError> {
         .map_err(|e| SyscallError::new("mount(\"/\", MS_REC|MS_SLAVE)", e))
 }
 
+/// As [`stop_propagation`], but mounts elsewhere stay shared, for a bind that asks to be.
+pub fn stop_propagation_above(mount_point: &Path) -> Result<(), SyscallError> {
+    let failed = |e| SyscallError::new(format!("mount({mount_point:?}, MS_PRIVATE)"), e);
+    let here = clone_tree(mount_point, false)?;
+    let place = crate::rootfs::open_path(mount_point)?;
+    attach(&here, &place, "the mount point on itself")?;
+    mount_change(mount_point, MountPropagationFlags::PRIVATE).map_err(failed)
+}
+
 /// Writes kernel settings through the container's own /proc.
 pub fn write_sysctls<'a>(root: &OwnedFd, settings: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), SyscallError> {
     for (name, value) in settings {
@@ -378,6 +386,5 @@ pub fn pivot(root: &OwnedFd) -> Result<(), SyscallError> {
     rustix::process::pivot_root(".", ".").map_err(|e| SyscallError::new("pivot_root(\".\", \".\")", e))?;
     rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).map_err(|e| SyscallError::new("umount2(\".\", MNT_DETACH)", e))?;
     rustix::process::chdir("/").map_err(|e| SyscallError::new("chdir(\"/\")", e))?;
-    let _ = CWD;
     Ok(())
 }

@@ -1,0 +1,378 @@
+//! The first process of a container, from clone3 to execve.
+
+use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use unroot_idmap::{IdMaps, observe};
+use unroot_sys::SyscallError;
+use unroot_sys::ns::{loopback_up, setns};
+use unroot_sys::process::{Child, Fork, Namespace, NamespaceFlags, Prctl, clone, exit_now, prctl, set_gid, set_groups, set_uid};
+use unroot_sys::socket::{receive_fd, send_fd};
+
+use crate::process::{Ready, set_stdio, set_terminal};
+use crate::rootfs::{Rootfs, attach, open_path};
+use crate::spec::Spec;
+use crate::{Error, StartError, dev, mounts, seccomp};
+
+/// The user namespace of a container.
+#[derive(Clone, Debug)]
+pub enum Userns {
+    /// The caller's.
+    Inherit,
+    /// A new one with these maps, inside -> the caller's.
+    New(IdMaps),
+}
+
+/// What to start.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// What it is like.
+    pub spec: &'a Spec,
+    /// Where its root filesystem comes from.
+    pub rootfs: Rootfs,
+    /// A directory of the host on which the root filesystem is mounted, in the container's mount namespace alone.
+    pub mount_point: PathBuf,
+    /// Its user namespace.
+    pub userns: Userns,
+    /// The caller's ids: what ids of the container are checked against.
+    pub engine_maps: &'a IdMaps,
+    /// The caller is in the host's user namespace.
+    pub engine_is_host: bool,
+    /// The cgroup it is born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// System calls that are allowed.
+    pub seccomp: seccomp::Profile,
+    /// Descriptors 3 and following that are handed on.
+    pub preserved_fds: u32,
+    /// setgroups(2) is allowed in the caller's user namespace.
+    pub setgroups: bool,
+    /// Bring the loopback interface of a new network namespace up.
+    pub loopback: bool,
+}
+
+/// Standard input, output and error of a process without a terminal; what is missing is /dev/null.
+#[derive(Debug, Default)]
+pub struct Stdio {
+    /// 0
+    pub stdin: Option<OwnedFd>,
+    /// 1
+    pub stdout: Option<OwnedFd>,
+    /// 2
+    pub stderr: Option<OwnedFd>,
+}
+
+/// A container's first process, which waits to be let go.
+#[derive(Debug)]
+pub struct Init {
+    child: Child,
+    socket: OwnedFd,
+    terminal: bool,
+}
+
+/// Makes the process. Its namespaces exist when this returns, its root filesystem when [`Init::wait_ready`] does.
+pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
+    let plan = Plan::new(request)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| SyscallError::new("socketpair", e))?;
+    if let Some(pid) = &plan.join_pid {
+        setns(pid.as_fd(), flags(&[Namespace::Pid]))?;
+    }
+    match clone(plan.new, request.cgroup)? {
+        Fork::Parent(child) => {
+            drop(theirs);
+            let mut init = Init { child, socket: ours, terminal: request.spec.process.terminal };
+            if let Userns::New(maps) = &request.userns {
+                init.write_maps(maps)?;
+            }
+            Ok(init)
+        }
+        Fork::Child => {
+            drop(ours);
+            let error = plan.run(request, stdio, &theirs);
+            let mut message = vec![b'E', error.exit_code];
+            message.extend(error.text.as_bytes());
+            let _ = rustix::net::send(&theirs, &message, rustix::net::SendFlags::NOSIGNAL);
+            exit_now(1)
+        }
+    }
+}
+
+fn flags(kinds: &[Namespace]) -> NamespaceFlags {
+    kinds.iter().copied().collect()
+}
+
+fn kind_of(name: &str) -> Result<Namespace, Error> {
+    match name {
+        "user" => Ok(Namespace::User),
+        "mount" => Ok(Namespace::Mount),
+        "pid" => Ok(Namespace::Pid),
+        "network" => Ok(Namespace::Network),
+        "ipc" => Ok(Namespace::Ipc),
+        "uts" => Ok(Namespace::Uts),
+        "cgroup" => Ok(Namespace::Cgroup),
+        _ => Err(Error::Spec(format!("unknown namespace {name:?}"))),
+    }
+}
+
+/// What the child needs and cannot make itself.
+struct Plan {
+    new: NamespaceFlags,
+    join: Vec<(Namespace, OwnedFd)>,
+    join_pid: Option<OwnedFd>,
+    ready: Ready,
+    last_cap: u32,
+    root: Option<OwnedFd>,
+    mount_point: OwnedFd,
+    own_user_namespace: bool,
+}
+
+impl Plan {
+    fn new(request: &Request<'_>) -> Result<Self, Error> {
+        let spec = request.spec;
+        let own_user_namespace = matches!(request.userns, Userns::New(_));
+        check_ids(request)?;
+        let (mut new, mut join, mut join_pid) = (NamespaceFlags::default(), Vec::new(), None);
+        for namespace in &spec.linux.namespaces {
+            let kind = kind_of(&namespace.kind)?;
+            match &namespace.path {
+                None => new.insert(kind),
+                Some(path) => {
+                    let file = fs::File::open(path).map_err(|e| Error::Spec(format!("open {}: {e}", path.display())))?;
+                    match kind {
+                        Namespace::Pid => join_pid = Some(file.into()),
+                        _ => join.push((kind, file.into())),
+                    }
+                }
+            }
+        }
+        if own_user_namespace {
+            new.insert(Namespace::User);
+        }
+        new.insert(Namespace::Mount);
+        let setgroups = request.setgroups || own_user_namespace;
+        let filter = seccomp::compile(&request.seccomp, &spec.process.capabilities)?;
+        let ready = Ready::new(&spec.process, filter, request.preserved_fds, setgroups)?;
+        // with a user namespace of its own the child could not mount layers: the caller does it for it
+        let root = own_user_namespace.then(|| request.rootfs.detached()).transpose()?;
+        Ok(Self {
+            new,
+            join,
+            join_pid,
+            ready,
+            last_cap: last_capability(),
+            root,
+            mount_point: open_path(&request.mount_point)?,
+            own_user_namespace,
+        })
+    }
+
+    /// The life of the child until it is the user's program; returns why it did not become it.
+    fn run(&self, request: &Request<'_>, stdio: Stdio, socket: &OwnedFd) -> StartError {
+        match self.build(request, stdio, socket) {
+            Ok(()) => self.ready.become_program(self.last_cap),
+            Err(error) => error,
+        }
+    }
+
+    fn build(&self, request: &Request<'_>, stdio: Stdio, socket: &OwnedFd) -> Result<(), StartError> {
+        let spec = request.spec;
+        prctl(Prctl::ParentDeathSignal(9))?;
+        if self.own_user_namespace {
+            wait_for(socket, b'm')?;
+            set_gid(0)?;
+            set_uid(0)?;
+            set_groups(&[])?;
+            prctl(Prctl::ParentDeathSignal(9))?;
+        }
+        rustix::process::setsid().map_err(|e| SyscallError::new("setsid", e))?;
+        rustix::process::umask(rustix::fs::Mode::empty());
+        for (kind, file) in &self.join {
+            setns(file.as_fd(), flags(&[*kind]))?;
+        }
+        let root = self.build_root(request)?;
+        let terminal = match spec.process.terminal {
+            true => Some(dev::open_terminal(&root)?),
+            false => None,
+        };
+        if let Some((_, slave)) = &terminal {
+            dev::bind_console(&root, slave)?;
+        }
+        mounts::mask(&root, &spec.linux.masked_paths)?;
+        mounts::read_only(&root, &spec.linux.readonly_paths)?;
+        if spec.root.readonly {
+            unroot_sys::mount::set_attributes(root.as_fd(), unroot_sys::mount::attr::RDONLY, 0, false, None)?;
+        }
+        mounts::pivot(&root)?;
+        if let Some(name) = spec.hostname.as_ref().filter(|_| self.new.contains(Namespace::Uts)) {
+            rustix::system::sethostname(name.as_bytes()).map_err(|e| SyscallError::new(format!("sethostname({name:?})"), e))?;
+        }
+        if request.loopback && self.new.contains(Namespace::Network) {
+            loopback_up()?;
+        }
+        match &terminal {
+            Some((master, slave)) => {
+                send_fd(socket.as_fd(), master.as_fd())?;
+                set_terminal(slave, spec.process.user.uid)?;
+            }
+            None => {
+                rustix::io::write(socket, b"R").map_err(|e| SyscallError::new("write(socket)", e))?;
+                set_stdio([stdio.stdin.as_ref(), stdio.stdout.as_ref(), stdio.stderr.as_ref()])?;
+                own_stdio(spec.process.user.uid);
+            }
+        }
+        wait_for(socket, b'g')
+    }
+
+    fn build_root(&self, request: &Request<'_>) -> Result<OwnedFd, StartError> {
+        let spec = request.spec;
+        let prepared = spec.mounts.iter().map(mounts::prepare).collect::<Result<Vec<_>, _>>()?;
+        let shared = spec.mounts.iter().any(|m| mounts::Options::parse(&m.options).is_shared());
+        let mount_point = match shared {
+            false => {
+                mounts::stop_propagation()?;
+                None
+            }
+            true => {
+                mounts::stop_propagation_above(&request.mount_point)?;
+                Some(open_path(&request.mount_point)?)
+            }
+        };
+        let made;
+        let root = match &self.root {
+            Some(root) => root,
+            None => {
+                made = request.rootfs.detached()?;
+                &made
+            }
+        };
+        attach(root, mount_point.as_ref().unwrap_or(&self.mount_point), &format!("rootfs on {}", request.mount_point.display()))?;
+        let root = rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(|e| SyscallError::new("dup(rootfs)", e))?;
+        for mount in &prepared {
+            mounts::make(&root, mount)?;
+        }
+        let in_user_namespace = self.own_user_namespace || !request.engine_is_host;
+        if spec.mounts.iter().any(|m| m.destination == "/dev" && m.kind == "tmpfs") {
+            dev::populate(&root, in_user_namespace)?;
+        }
+        dev::add(&root, &spec.linux.devices, in_user_namespace)?;
+        mounts::write_sysctls(&root, spec.linux.sysctl.iter())?;
+        Ok(root)
+    }
+}
+
+/// Pipes belong to the process's user, so that it can open /dev/stdout again.
+fn own_stdio(uid: u32) {
+    if uid == 0 {
+        return;
+    }
+    let uid = rustix::fs::Uid::from_raw(uid);
+    for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let is_pipe = rustix::fs::fstat(fd).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo);
+        if is_pipe {
+            let _ = rustix::fs::fchown(fd, Some(uid), None);
+        }
+    }
+}
+
+fn last_capability() -> u32 {
+    fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|t| t.trim().parse().ok()).unwrap_or(40)
+}
+
+/// Rule 4: an id that the container's map lacks is refused with three numbers.
+fn check_ids(request: &Request<'_>) -> Result<(), Error> {
+    let maps = match &request.userns {
+        Userns::New(maps) => maps.compose(request.engine_maps),
+        Userns::Inherit => request.engine_maps.clone(),
+    };
+    let user = &request.spec.process.user;
+    let check = |what: &str, id: u32, map: &unroot_idmap::IdMap, file: &str| match map.to_outside(id) {
+        Some(_) => Ok(()),
+        None => {
+            let outside: Vec<String> = map.extents().iter().map(|e| format!("{}-{}", e.outside, e.outside + (e.length - 1))).collect();
+            let text = format!(
+                "setup user: {what} {id} of the container has no id on the host: the container's map has {what}s {}, which are {} on the host; a longer range in {file} would hold it",
+                map.ranges(), outside.join(", ")
+            );
+            Err(Error::Start(StartError { exit_code: 126, text }))
+        }
+    };
+    check("uid", user.uid, &maps.uid, "/etc/subuid")?;
+    check("gid", user.gid, &maps.gid, "/etc/subgid")?;
+    user.additional_gids.iter().try_for_each(|gid| check("gid", *gid, &maps.gid, "/etc/subgid"))
+}
+
+fn wait_for(socket: &OwnedFd, word: u8) -> Result<(), StartError> {
+    let mut byte = [0];
+    match rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut byte)) {
+        Ok(1) if byte[0] == word => Ok(()),
+        // the caller gave up: nobody is there to hear of it
+        _ => Err(StartError { exit_code: 125, text: "the engine went away".into() }),
+    }
+}
+
+impl Init {
+    /// Its number, for paths in /proc and for people.
+    pub fn pid(&self) -> u32 {
+        self.child.pid
+    }
+
+    fn tell(&self, word: u8) -> Result<(), SyscallError> {
+        rustix::net::send(&self.socket, &[word], rustix::net::SendFlags::NOSIGNAL)
+            .map(drop)
+            .map_err(|e| SyscallError::new("send(container)", e))
+    }
+
+    fn write_maps(&mut self, maps: &IdMaps) -> Result<(), Error> {
+        let pid = self.pid();
+        for (file, map) in [("uid_map", &maps.uid), ("gid_map", &maps.gid)] {
+            let path = format!("/proc/{pid}/{file}");
+            fs::write(&path, map.to_string())
+                .map_err(|e| Error::Spec(format!("write {path}: {e}; the map was {:?}", map.to_string())))?;
+        }
+        let observed = observe::maps_of(&pid.to_string())?;
+        if observed != *maps {
+            return Err(Error::Spec(format!("the container's id map is {observed:?}, not {maps:?} as asked")));
+        }
+        Ok(self.tell(b'm')?)
+    }
+
+    /// Waits until its root filesystem is made; the master of its terminal, if it has one.
+    pub fn wait_ready(&mut self) -> Result<Option<OwnedFd>, Error> {
+        if self.terminal {
+            let mut first = [0; 1];
+            let peeked = rustix::io::retry_on_intr(|| {
+                rustix::net::recv(&self.socket, &mut first, rustix::net::RecvFlags::PEEK)
+            });
+            if matches!(peeked, Ok((1, _))) && first[0] == b'f' {
+                return Ok(receive_fd(self.socket.as_fd())?);
+            }
+        }
+        match self.read_message()? {
+            None => Ok(None),
+            Some(error) => Err(Error::Start(error)),
+        }
+    }
+
+    /// Lets it go, and waits until it is the user's program.
+    pub fn start(self) -> Result<Child, Error> {
+        self.tell(b'g')?;
+        match self.read_message()? {
+            None => Ok(self.child),
+            Some(error) => Err(Error::Start(error)),
+        }
+    }
+
+    /// `R` or the end is well; `E` is an error.
+    fn read_message(&self) -> Result<Option<StartError>, SyscallError> {
+        let mut message = [0; 4096];
+        let got = rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut message))
+            .map_err(|e| SyscallError::new("read(container)", e))?;
+        Ok(match &message[..got] {
+            [b'E', code, text @ ..] => Some(StartError { exit_code: *code, text: String::from_utf8_lossy(text).into_owned() }),
+            _ => None,
+        })
+    }
+}
