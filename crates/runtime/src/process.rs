@@ -63,6 +63,7 @@ pub struct Ready {
     oom_score_adj: Option<i32>,
     seccomp: Option<Vec<Instruction>>,
     preserved: u32,
+    survives_parent: bool,
 }
 
 const CAPABILITIES: [&str; 41] = [
@@ -136,12 +137,19 @@ impl Ready {
             oom_score_adj: process.oom_score_adj,
             seccomp,
             preserved,
+            survives_parent: false,
         })
     }
 
     /// Does not make a missing working directory.
     pub fn with_existing_cwd(mut self) -> Self {
         self.make_cwd = false;
+        self
+    }
+
+    /// Goes on when the process that made it ends.
+    pub fn surviving_parent(mut self) -> Self {
+        self.survives_parent = true;
         self
     }
 
@@ -188,7 +196,7 @@ impl Ready {
             (0..=last_cap).filter(|cap| self.ambient & (1 << cap) != 0).try_for_each(|cap| prctl(Prctl::RaiseAmbient(cap)))?;
         }
         let program = self.find()?;
-        prctl(Prctl::ParentDeathSignal(9))?;
+        prctl(Prctl::ParentDeathSignal(if self.survives_parent { 0 } else { 9 }))?;
         unroot_sys::signal::reset();
         close_on_exec_from(3 + self.preserved)?;
         if self.no_new_privileges {

@@ -135,13 +135,22 @@ pub fn fork() -> Result<Fork, SyscallError> {
 
 /// clone3(2) without shared memory: new namespaces, born in a cgroup if one is given.
 pub fn clone(namespaces: NamespaceFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork, SyscallError> {
+    clone_with(namespaces.bits(), libc::SIGCHLD as u64, cgroup)
+}
+
+/// The same, but the new process is a child of the caller's own parent.
+pub fn clone_sibling(cgroup: Option<BorrowedFd<'_>>) -> Result<Fork, SyscallError> {
+    clone_with(u64::from(libc::CLONE_PARENT.cast_unsigned()), 0, cgroup)
+}
+
+fn clone_with(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork, SyscallError> {
     debug_assert!(assert_single_threaded().is_ok());
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all zero is a valid clone_args: no flags, no pointers.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces.bits() | u64::from(libc::CLONE_PIDFD.cast_unsigned());
+    args.flags = flags | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
