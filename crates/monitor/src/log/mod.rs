@@ -1,0 +1,27 @@
+//! Log drivers: what the monitor writes, and how it is read again.
+
+mod read;
+mod time;
+mod write;
+
+pub use read::{Reader, ReadOptions, read};
+pub use time::{format_nanos, now, parse_time};
+pub use write::{Driver, Writer};
+
+/// Which of a process's streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// 1
+    Stdout,
+    /// 2
+    Stderr,
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+}
