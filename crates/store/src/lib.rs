@@ -1,1 +1,197 @@
-//! .
+//! Images, layers and volumes on disk.
+//!
+//! ```text
+//! images/ID/{manifest.json,config.json,image.json}   ID is the digest of config.json
+//! images/.names/NAME -> ../ID                        NAME with its slashes as %2F
+//! layers/DIFF-ID/diff/                               a layer as overlayfs has it
+//! layers/DIFF-ID/layer.json
+//! volumes/NAME/{volume.json,_data/}
+//! tmp/                                               what is being made; flocked by its maker
+//! ```
+//! Layers are named by their diff ID, so images share them whatever is below, and all of an image can be made at
+//! once. All is published by one rename: what has its name is whole. A killed process leaves a directory in `tmp`
+//! whose lock is free, which [`Store::collect`] removes.
+
+mod archive;
+mod extract;
+mod image;
+mod layer;
+mod pipe;
+mod volume;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use archive::Loaded;
+pub use image::{Config, History, Image, ImageConfig};
+pub use layer::{IdCheck, Layer};
+pub use volume::{Volume, Volumes};
+
+/// What went wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filesystem.
+    #[error("{call}: {error}")]
+    Io {
+        /// What was tried.
+        call: String,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// Data that are not what they should be.
+    #[error("{0}")]
+    Invalid(String),
+    /// An id that the user has not (identity rule 4).
+    #[error("{0}")]
+    Ids(String),
+    /// In use, or there already.
+    #[error("{0}")]
+    InUse(String),
+}
+
+/// Results of the store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+pub(crate) trait Call<T> {
+    fn call(self, call: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Call<T> for io::Result<T> {
+    fn call(self, call: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| Error::Io { call: call(), error })
+    }
+}
+
+impl<T> Call<T> for std::result::Result<T, rustix::io::Errno> {
+    fn call(self, call: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|errno| Error::Io { call: call(), error: errno.into() })
+    }
+}
+
+pub(crate) fn invalid<T>(text: impl Into<String>) -> Result<T> {
+    Err(Error::Invalid(text.into()))
+}
+
+/// The store of one engine. Nothing is read or made before it is needed.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A directory in `tmp` that is being made; removed when dropped.
+#[derive(Debug)]
+pub struct Temporary {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Temporary {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+impl Store {
+    /// The store below a directory.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    pub(crate) fn images_dir(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    pub(crate) fn names_dir(&self) -> PathBuf {
+        self.root.join("images/.names")
+    }
+
+    pub(crate) fn layers_dir(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// A new directory, locked while it is used.
+    pub fn temporary(&self) -> Result<Temporary> {
+        let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = self.root.join("tmp").join(name);
+        // (a killed process of the same number may have left one)
+        let _ = fs::remove_dir_all(&path);
+        make_dir(&path)?;
+        let lock = File::open(&path).call(|| format!("open {}", path.display()))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).call(|| format!("flock {}", path.display()))?;
+        Ok(Temporary { path, _lock: lock })
+    }
+
+    /// Removes layers that no image has and no container uses, and what killed processes left.
+    /// `used` are diff IDs of layers in use besides.
+    pub fn collect(&self, used: &[String]) -> Result<()> {
+        self.sweep_temporary();
+        let mut kept: std::collections::HashSet<String> = used.iter().map(|d| layer::dir_name(d)).collect();
+        for image in self.images()? {
+            kept.extend(image.layers.iter().map(|d| layer::dir_name(d)));
+        }
+        for entry in entries(&self.layers_dir()) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !kept.contains(&name) && self.layer_is_idle(&entry.path()) {
+                let doomed = self.temporary()?;
+                if fs::rename(entry.path(), doomed.path().join("layer")).is_ok() {
+                    drop(doomed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A layer that was made a moment ago may belong to an image that is not there yet.
+    fn layer_is_idle(&self, path: &Path) -> bool {
+        let Ok(dir) = File::open(path) else { return false };
+        rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+    }
+
+    fn sweep_temporary(&self) {
+        for entry in entries(&self.root.join("tmp")) {
+            if self.layer_is_idle(&entry.path()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// Entries of a directory; none if it is not there.
+pub(crate) fn entries(dir: &Path) -> Vec<fs::DirEntry> {
+    fs::read_dir(dir).map(|entries| entries.flatten().collect()).unwrap_or_default()
+}
+
+pub(crate) fn make_dir(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).call(|| format!("mkdir {}", dir.display()))
+}
+
+pub(crate) fn write_new(path: &Path, data: &[u8]) -> Result<()> {
+    fs::write(path, data).call(|| format!("write {}", path.display()))
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        use std::fmt::Write as _;
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// `sha256:...` of bytes.
+pub fn digest(data: &[u8]) -> String {
+    use sha2::Digest as _;
+    format!("sha256:{}", hex(&sha2::Sha256::digest(data)))
+}

@@ -1,0 +1,421 @@
+//! A layer's tar becomes a directory as overlayfs has it. The archive is hostile: every path is resolved below the
+//! directory by the kernel (openat2, RESOLVE_IN_ROOT), nothing is made through a link that leads out, and ids are
+//! looked at before anything of an entry is written.
+//!
+//! Whiteouts become overlayfs' own: `.wh.NAME` a character device 0:0, `.wh..wh..opq` the attribute
+//! `user.overlay.opaque`, which unprivileged mounts (`userxattr`) honour. Devices cannot be made in a user namespace;
+//! there they are left out, as other engines do: containers get their devices from the engine.
+
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+use tar::{Archive, Entry, EntryType};
+
+use crate::layer::IdCheck;
+use crate::{Call as _, Error, Result, invalid};
+
+/// Entries of one layer.
+const MAX_ENTRIES: u64 = 20_000_000;
+const MAX_XATTR: usize = 64 << 10;
+
+/// Extracts one layer.
+pub struct Extractor<'a> {
+    root: OwnedFd,
+    ids: IdCheck<'a>,
+    parent: Option<(PathBuf, OwnedFd)>,
+    directory_times: HashMap<PathBuf, i64>,
+    can_make_devices: bool,
+    entries: u64,
+    max_uid: u32,
+    max_gid: u32,
+}
+
+/// What an entry says of itself.
+struct Meta {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    mtime: i64,
+    nanos: i64,
+    xattrs: Vec<(String, Vec<u8>)>,
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+
+impl<'a> Extractor<'a> {
+    /// Into an empty directory.
+    pub fn new(dir: &Path, ids: IdCheck<'a>) -> Result<Self> {
+        let root = openat(CWD, dir, DIRECTORY, Mode::empty()).call(|| format!("open {}", dir.display()))?;
+        fchmod(&root, Mode::from_raw_mode(0o755)).call(|| "fchmod".into())?;
+        Ok(Self {
+            root,
+            ids,
+            parent: None,
+            directory_times: HashMap::new(),
+            can_make_devices: true,
+            entries: 0,
+            max_uid: 0,
+            max_gid: 0,
+        })
+    }
+
+    /// Entries, and the highest ids.
+    pub fn finish(self) -> Result<(u64, u32, u32)> {
+        for (path, mtime) in &self.directory_times {
+            let times = times(*mtime, 0);
+            if let Ok(dir) = self.open_dir(path) {
+                let _ = futimens(&dir, &times);
+            }
+        }
+        Ok((self.entries, self.max_uid, self.max_gid))
+    }
+
+    /// All of an archive.
+    pub fn extract(&mut self, source: &mut dyn Read) -> Result<()> {
+        let mut archive = Archive::new(source);
+        archive.set_ignore_zeros(false);
+        let entries = archive.entries().call(|| "read layer".into())?;
+        for entry in entries {
+            let mut entry = entry.call(|| format!("read layer after {} entries", self.entries))?;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return invalid(format!("layer has more than {MAX_ENTRIES} entries"));
+            }
+            self.entry(&mut entry)?;
+        }
+        Ok(())
+    }
+
+    fn entry<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<()> {
+        let raw = entry.path_bytes().into_owned();
+        let path = clean(&raw)?;
+        let shown = path.display().to_string();
+        let meta = self.meta(entry, &shown)?;
+        let Some(name) = path.file_name() else { return self.root_entry(entry, &meta) };
+        let parent = path.parent().unwrap_or(Path::new(""));
+        self.enter(parent)?;
+        if let Some(rest) = name.as_bytes().strip_prefix(b".wh.") {
+            return self.whiteout(rest, &shown);
+        }
+        self.make(entry, &path, name, &meta).map_err(|e| match e {
+            Error::Io { call, error } => Error::Io { call: format!("layer entry {shown:?}: {call}"), error },
+            other => other,
+        })
+    }
+
+    fn meta<R: Read>(&mut self, entry: &mut Entry<'_, R>, shown: &str) -> Result<Meta> {
+        let header = entry.header();
+        let number = |what: &str, value: io::Result<u64>| value.call(|| format!("layer entry {shown:?}: {what}"));
+        let (mut uid, mut gid) = (number("uid", header.uid())?, number("gid", header.gid())?);
+        let mode = header.mode().call(|| format!("layer entry {shown:?}: mode"))? & 0o7777;
+        let mut mtime = header.mtime().unwrap_or(0).cast_signed();
+        let (mut nanos, mut xattrs) = (0, Vec::new());
+        if let Some(extensions) = entry.pax_extensions().call(|| format!("layer entry {shown:?}: pax header"))? {
+            for extension in extensions {
+                let extension = extension.call(|| format!("layer entry {shown:?}: pax header"))?;
+                let (Ok(key), value) = (extension.key(), extension.value_bytes()) else { continue };
+                let text = std::str::from_utf8(value).unwrap_or_default();
+                match key {
+                    "uid" => uid = text.parse().map_err(|_| Error::Invalid(format!("layer entry {shown:?}: uid {text:?}")))?,
+                    "gid" => gid = text.parse().map_err(|_| Error::Invalid(format!("layer entry {shown:?}: gid {text:?}")))?,
+                    "mtime" => (mtime, nanos) = pax_time(text),
+                    _ => {
+                        if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+                            xattrs.push((name.to_string(), value.to_vec()));
+                        }
+                    }
+                }
+            }
+        }
+        (self.ids)(shown, uid, gid).map_err(Error::Ids)?;
+        let narrow = |id: u64| u32::try_from(id).map_err(|_| Error::Invalid(format!("layer entry {shown:?}: id {id} has more than 32 bits")));
+        let (uid, gid) = (narrow(uid)?, narrow(gid)?);
+        self.max_uid = self.max_uid.max(uid);
+        self.max_gid = self.max_gid.max(gid);
+        Ok(Meta { uid, gid, mode, mtime, nanos, xattrs })
+    }
+
+    /// `./` itself: the root's own mode and owner.
+    fn root_entry<R: Read>(&mut self, entry: &Entry<'_, R>, meta: &Meta) -> Result<()> {
+        if entry.header().entry_type() == EntryType::Directory {
+            self.dress(&self.root, meta)?;
+            self.directory_times.insert(PathBuf::new(), meta.mtime);
+        }
+        Ok(())
+    }
+
+    fn open_dir(&self, path: &Path) -> std::result::Result<OwnedFd, Errno> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        openat2(&self.root, path, DIRECTORY, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    /// Makes the directory of the next entry the current one, and what is missing on the way to it.
+    fn enter(&mut self, path: &Path) -> Result<()> {
+        if self.parent.as_ref().is_some_and(|(known, _)| known == path) {
+            return Ok(());
+        }
+        let dir = match self.open_dir(path) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_path(path)?,
+            Err(e) => return Err(e).call(|| format!("layer: open directory {path:?}")),
+        };
+        self.parent = Some((path.into(), dir));
+        Ok(())
+    }
+
+    fn make_path(&self, path: &Path) -> Result<OwnedFd> {
+        let mut done = PathBuf::new();
+        for part in path.components() {
+            let parent = self.open_dir(&done).call(|| format!("layer: open directory {done:?}"))?;
+            done.push(part);
+            let name = part.as_os_str();
+            match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => {
+                    // a file where a directory has to be, or a link that leads nowhere: the later entry wins
+                    if self.open_dir(&done).is_err() {
+                        unlinkat(&parent, name, AtFlags::empty()).call(|| format!("layer: unlink {done:?}"))?;
+                        mkdirat(&parent, name, Mode::from_raw_mode(0o755)).call(|| format!("layer: mkdir {done:?}"))?;
+                    }
+                }
+                Err(e) => return Err(e).call(|| format!("layer: mkdir {done:?}")),
+            }
+        }
+        self.open_dir(path).call(|| format!("layer: open directory {path:?}"))
+    }
+
+    fn current(&self) -> &OwnedFd {
+        self.parent.as_ref().map_or(&self.root, |(_, dir)| dir)
+    }
+
+    fn whiteout(&mut self, name: &[u8], shown: &str) -> Result<()> {
+        if name == b".wh..opq" {
+            return fsetxattr(self.current(), "user.overlay.opaque", b"y", XattrFlags::empty())
+                .call(|| format!("setxattr user.overlay.opaque for {shown:?}: the filesystem of the store has to have user attributes"));
+        }
+        if name.starts_with(b".wh.") {
+            return Ok(()); // AUFS' own bookkeeping
+        }
+        if matches!(name, b"" | b"." | b"..") {
+            return invalid(format!("layer entry {shown:?}: a whiteout of nothing"));
+        }
+        let name = OsStr::from_bytes(name);
+        self.clear(name)?;
+        mknodat(self.current(), name, FileType::CharacterDevice, Mode::empty(), 0)
+            .call(|| format!("mknod of a whiteout for {shown:?}: the filesystem of the store has to allow it"))
+    }
+
+    /// Whatever has this name goes: a later entry wins.
+    fn clear(&mut self, name: &OsStr) -> Result<()> {
+        match unlinkat(self.current(), name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR | Errno::PERM) => {
+                remove_tree(self.current(), name).call(|| format!("layer: remove directory {name:?}"))
+            }
+            Err(e) => Err(e).call(|| format!("layer: unlink {name:?}")),
+        }
+    }
+
+    fn make<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path, name: &OsStr, meta: &Meta) -> Result<()> {
+        match entry.header().entry_type() {
+            EntryType::Directory => return self.directory(path, name, meta),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => return self.file(entry, name, meta),
+            EntryType::XGlobalHeader => return Ok(()),
+            _ => {}
+        }
+        let link_target = || -> Result<Vec<u8>> {
+            entry.link_name_bytes().map(|l| l.into_owned()).ok_or_else(|| Error::Invalid(format!("layer entry {path:?}: a link without a target")))
+        };
+        match entry.header().entry_type() {
+            EntryType::Symlink => {
+                let target = link_target()?;
+                self.clear(name)?;
+                symlinkat(OsStr::from_bytes(&target), self.current(), name).call(|| "symlink".into())?;
+            }
+            EntryType::Link => return self.hard_link(&link_target()?, path, name),
+            kind @ (EntryType::Char | EntryType::Block | EntryType::Fifo) => {
+                self.clear(name)?;
+                let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0);
+                let device = makedev(number(entry.header().device_major()), number(entry.header().device_minor()));
+                if !self.special(kind, name, device)? {
+                    return Ok(());
+                }
+                chmodat(self.current(), name, Mode::from_raw_mode(meta.mode), AtFlags::empty()).call(|| "chmod".into())?;
+            }
+            kind => return invalid(format!("layer entry {path:?}: unknown type {kind:?}")),
+        }
+        chownat(self.current(), name, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)), AtFlags::SYMLINK_NOFOLLOW)
+            .call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
+        utimensat(self.current(), name, &times(meta.mtime, meta.nanos), AtFlags::SYMLINK_NOFOLLOW).call(|| "utimensat".into())
+    }
+
+    /// False if it cannot be had here.
+    fn special(&mut self, kind: EntryType, name: &OsStr, device: u64) -> Result<bool> {
+        let kind = match kind {
+            EntryType::Char => FileType::CharacterDevice,
+            EntryType::Block => FileType::BlockDevice,
+            _ => FileType::Fifo,
+        };
+        if kind != FileType::Fifo && !self.can_make_devices {
+            return Ok(false);
+        }
+        match mknodat(self.current(), name, kind, Mode::from_raw_mode(0o600), device) {
+            Ok(()) => Ok(true),
+            Err(Errno::PERM) if kind != FileType::Fifo => {
+                self.can_make_devices = false;
+                Ok(false)
+            }
+            Err(e) => Err(e).call(|| format!("mknod {kind:?}")),
+        }
+    }
+
+    fn directory(&mut self, path: &Path, name: &OsStr, meta: &Meta) -> Result<()> {
+        let open = |parent: &OwnedFd| openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+        let dir = match mkdirat(self.current(), name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => open(self.current()),
+            Err(Errno::EXIST) => match open(self.current()) {
+                Ok(dir) => Ok(dir),
+                Err(_) => {
+                    self.clear(name)?;
+                    mkdirat(self.current(), name, Mode::from_raw_mode(0o700)).call(|| "mkdir".into())?;
+                    open(self.current())
+                }
+            },
+            Err(e) => Err(e),
+        }
+        .call(|| "mkdir".into())?;
+        self.dress(&dir, meta)?;
+        self.directory_times.insert(path.into(), meta.mtime);
+        Ok(())
+    }
+
+    fn file<R: Read>(&mut self, entry: &mut Entry<'_, R>, name: &OsStr, meta: &Meta) -> Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |parent: &OwnedFd| openat(parent, name, flags, Mode::from_raw_mode(0o600));
+        let fd = match open(self.current()) {
+            Err(Errno::EXIST) => {
+                self.clear(name)?;
+                open(self.current())
+            }
+            other => other,
+        }
+        .call(|| "create".into())?;
+        let mut file = File::from(fd);
+        if entry.header().entry_type() == EntryType::GNUSparse {
+            write_sparse(entry, &mut file).call(|| "write".into())?;
+        } else {
+            io::copy(entry, &mut file).call(|| "write".into())?;
+        }
+        let fd = OwnedFd::from(file);
+        self.dress(&fd, meta)?;
+        futimens(&fd, &times(meta.mtime, meta.nanos)).call(|| "futimens".into())
+    }
+
+    /// Owner, mode (after it: chown drops setuid), attributes (after both: chown drops file capabilities).
+    fn dress(&self, fd: &OwnedFd, meta: &Meta) -> Result<()> {
+        if (meta.uid, meta.gid) != (0, 0) {
+            fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
+        }
+        fchmod(fd, Mode::from_raw_mode(meta.mode)).call(|| format!("chmod {:o}", meta.mode))?;
+        for (name, value) in &meta.xattrs {
+            // overlayfs' own are not the image's to set; others' namespaces may be closed to us
+            if name.starts_with("user.overlay.") || name.starts_with("trusted.") || value.len() > MAX_XATTR {
+                continue;
+            }
+            let Ok(c_name) = CString::new(name.as_str()) else { continue };
+            match fsetxattr(fd, &c_name, value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+                Err(e) => return Err(e).call(|| format!("setxattr {name}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, target: &[u8], path: &Path, name: &OsStr) -> Result<()> {
+        let target = clean(target)?;
+        let Some(target_name) = target.file_name() else {
+            return invalid(format!("layer entry {path:?}: a hard link to the root"));
+        };
+        let dir = self.open_dir(target.parent().unwrap_or(Path::new("")));
+        let dir = dir.call(|| format!("hard link to {target:?}"))?;
+        self.clear(name)?;
+        linkat(&dir, target_name, self.current(), name, AtFlags::empty()).call(|| format!("hard link to {target:?}, which has to be earlier in the same layer"))
+    }
+}
+
+fn times(seconds: i64, nanos: i64) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanos };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// `1700000000.123456789`
+fn pax_time(text: &str) -> (i64, i64) {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let nanos = format!("{fraction:0<9}").get(..9).and_then(|f| f.parse().ok()).unwrap_or(0);
+    (seconds.parse().unwrap_or(0), nanos)
+}
+
+/// A path below the root: no `..` above it, no root, no `.`.
+fn clean(raw: &[u8]) -> Result<PathBuf> {
+    if raw.contains(&0) {
+        return invalid("layer entry with a NUL byte in its name");
+    }
+    let mut path = PathBuf::new();
+    for part in Path::new(OsStr::from_bytes(raw)).components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => {
+                if !path.pop() {
+                    return invalid(format!("layer entry {:?} leads out of the image", String::from_utf8_lossy(raw)));
+                }
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(path)
+}
+
+fn write_sparse<R: Read>(entry: &mut Entry<'_, R>, file: &mut File) -> io::Result<()> {
+    use std::io::{Seek as _, SeekFrom};
+    let mut chunk = vec![0; 64 << 10];
+    let mut length = 0;
+    loop {
+        let n = entry.read(&mut chunk)?;
+        if n == 0 {
+            return file.set_len(length);
+        }
+        length += n as u64;
+        if chunk[..n].iter().all(|b| *b == 0) {
+            file.seek(SeekFrom::Current(n as i64))?;
+        } else {
+            file.write_all(&chunk[..n])?;
+        }
+    }
+}
+
+/// Removes a directory in a directory; links in it are not followed.
+pub fn remove_tree(parent: &OwnedFd, name: &OsStr) -> std::result::Result<(), Errno> {
+    let dir = openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+    for entry in Dir::read_from(&dir)? {
+        let entry = entry?;
+        let inner = entry.file_name();
+        if matches!(inner.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        match unlinkat(&dir, inner, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => remove_tree(&dir, OsStr::from_bytes(inner.to_bytes()))?,
+            other => other?,
+        }
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
+}

@@ -1,0 +1,307 @@
+//! Images: a manifest, a configuration, and names that point to them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::layer::is_digest;
+use crate::{Call as _, Error, Result, Store, digest, entries, invalid, make_dir, write_new};
+
+/// An image's configuration (OCI image spec, `config.md`), as far as it is used.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    /// When it was made, RFC 3339.
+    pub created: Option<String>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// For which processor.
+    pub architecture: String,
+    /// Of which variant.
+    pub variant: Option<String>,
+    /// For which system.
+    pub os: String,
+    /// How a container of it runs.
+    #[serde(deserialize_with = "null_is_default")]
+    pub config: Config,
+    /// Its layers.
+    pub rootfs: RootfsConfig,
+    /// How it came about.
+    #[serde(deserialize_with = "null_is_default")]
+    pub history: Vec<History>,
+    /// What Docker adds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// Its layers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RootfsConfig {
+    /// `layers`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The lowest first.
+    pub diff_ids: Vec<String>,
+}
+
+/// How a container of an image runs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Config {
+    /// User, as `-u` has it.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// `80/tcp`
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    /// Environment.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// What runs.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Its arguments.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub cmd: Vec<String>,
+    /// Paths that get volumes.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, serde_json::Value>,
+    /// Where it starts.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// Labels.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How it is asked to stop.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+}
+
+/// A step of an image's making.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// By what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// It made no layer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or_default())
+}
+
+/// An image of the store.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Digest of its configuration, 64 hex digits.
+    pub id: String,
+    /// Digest of its manifest, `sha256:...`.
+    pub digest: String,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Diff IDs, the lowest first.
+    pub layers: Vec<String>,
+    /// Bytes of its layers.
+    pub size: u64,
+    /// When it came here, nanoseconds since the epoch.
+    pub stored: i64,
+    /// The highest ids in it.
+    pub max_ids: (u32, u32),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    digest: String,
+    size: u64,
+    stored: i64,
+    max_uid: u32,
+    max_gid: u32,
+}
+
+/// A name as a file's.
+fn escape(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F")
+}
+
+fn unescape(name: &str) -> String {
+    name.replace("%2F", "/").replace("%25", "%")
+}
+
+impl Store {
+    fn image_dir(&self, id: &str) -> PathBuf {
+        self.images_dir().join(id)
+    }
+
+    /// The image of this id.
+    pub fn image_by_id(&self, id: &str) -> Result<Option<Image>> {
+        let dir = self.image_dir(id);
+        let read = |file: &str| match fs::read(dir.join(file)) {
+            Ok(data) => Ok(Some(data)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).call(|| format!("read {}", dir.join(file).display())),
+        };
+        let (Some(config), Some(record)) = (read("config.json")?, read("image.json")?) else { return Ok(None) };
+        let broken = |e| Error::Invalid(format!("image {id}: {e}: remove it with rmi -f and pull it again"));
+        let config: ImageConfig = serde_json::from_slice(&config).map_err(broken)?;
+        let record: Record = serde_json::from_slice(&record).map_err(broken)?;
+        Ok(Some(Image {
+            id: id.into(),
+            digest: record.digest,
+            layers: config.rootfs.diff_ids.clone(),
+            config,
+            size: record.size,
+            stored: record.stored,
+            max_ids: (record.max_uid, record.max_gid),
+        }))
+    }
+
+    /// The id that a full name stands for.
+    pub fn id_of_name(&self, name: &str) -> Option<String> {
+        let target = fs::read_link(self.names_dir().join(escape(name))).ok()?;
+        Some(target.file_name()?.to_str()?.to_string())
+    }
+
+    /// The image of a full name, `registry/repository:tag`.
+    pub fn image_by_name(&self, name: &str) -> Result<Option<Image>> {
+        match self.id_of_name(name) {
+            Some(id) => self.image_by_id(&id),
+            None => Ok(None),
+        }
+    }
+
+    /// Ids that begin so, with or without `sha256:` before.
+    pub fn ids_with_prefix(&self, prefix: &str) -> Vec<String> {
+        let prefix = prefix.trim_start_matches("sha256:");
+        self.image_ids().into_iter().filter(|id| id.starts_with(prefix)).collect()
+    }
+
+    fn image_ids(&self) -> Vec<String> {
+        entries(&self.images_dir())
+            .into_iter()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.len() == 64)
+            .collect()
+    }
+
+    /// All images, the newest first.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let mut all = Vec::new();
+        for id in self.image_ids() {
+            all.extend(self.image_by_id(&id)?);
+        }
+        all.sort_by(|a, b| b.config.created.cmp(&a.config.created).then(b.stored.cmp(&a.stored)));
+        Ok(all)
+    }
+
+    /// All names and the ids they stand for.
+    pub fn names(&self) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = entries(&self.names_dir())
+            .into_iter()
+            .filter_map(|e| {
+                let name = unescape(e.file_name().to_str()?);
+                Some((self.id_of_name(&name)?, name))
+            })
+            .map(|(id, name)| (name, id))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// The manifest as it came.
+    pub fn manifest(&self, id: &str) -> Result<Vec<u8>> {
+        let path = self.image_dir(id).join("manifest.json");
+        fs::read(&path).call(|| format!("read {}", path.display()))
+    }
+
+    /// The configuration as it came.
+    pub fn config(&self, id: &str) -> Result<Vec<u8>> {
+        let path = self.image_dir(id).join("config.json");
+        fs::read(&path).call(|| format!("read {}", path.display()))
+    }
+
+    /// Stores an image whose layers are all here.
+    pub fn put_image(&self, manifest: &[u8], config: &[u8], now: i64) -> Result<Image> {
+        let id = digest(config).trim_start_matches("sha256:").to_string();
+        let parsed: ImageConfig = serde_json::from_slice(config).map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
+        let (mut size, mut max_uid, mut max_gid) = (0, 0, 0);
+        for diff_id in &parsed.rootfs.diff_ids {
+            let layer = is_digest(diff_id).then(|| self.layer(diff_id)).flatten();
+            let layer = layer.ok_or_else(|| Error::Invalid(format!("image {id}: layer {diff_id} is not here")))?;
+            size += layer.size;
+            max_uid = max_uid.max(layer.max_uid);
+            max_gid = max_gid.max(layer.max_gid);
+        }
+        if let Some(image) = self.image_by_id(&id)? {
+            return Ok(image);
+        }
+        let record = Record { format: 1, digest: digest(manifest), size, stored: now, max_uid, max_gid };
+        let temporary = self.temporary()?;
+        write_new(&temporary.path().join("manifest.json"), manifest)?;
+        write_new(&temporary.path().join("config.json"), config)?;
+        let record = serde_json::to_vec(&record).map_err(|e| Error::Invalid(e.to_string()))?;
+        write_new(&temporary.path().join("image.json"), &record)?;
+        make_dir(&self.images_dir())?;
+        // what is named has to be there after a power cut: once for an image, off the way of `run`
+        if let Ok(dir) = fs::File::open(&self.root) {
+            let _ = rustix::fs::syncfs(&dir);
+        }
+        match fs::rename(temporary.path(), self.image_dir(&id)) {
+            Err(e) if self.image_by_id(&id)?.is_none() => return Err(e).call(|| format!("rename image {id}")),
+            _ => {}
+        }
+        drop(temporary);
+        self.image_by_id(&id)?.ok_or_else(|| Error::Invalid(format!("image {id} was removed as it was stored")))
+    }
+
+    /// Points a name at an image; what it stood for before loses it.
+    pub fn tag(&self, id: &str, name: &str) -> Result<()> {
+        if name.is_empty() || escape(name).len() > 240 {
+            return invalid(format!("image name {name:?} is too long for a file's name"));
+        }
+        make_dir(&self.names_dir())?;
+        let temporary = self.temporary()?;
+        let link = temporary.path().join("name");
+        std::os::unix::fs::symlink(format!("../{id}"), &link).call(|| format!("symlink {}", link.display()))?;
+        fs::rename(&link, self.names_dir().join(escape(name))).call(|| format!("name image {name}"))
+    }
+
+    /// Takes a name away.
+    pub fn untag(&self, name: &str) -> Result<()> {
+        fs::remove_file(self.names_dir().join(escape(name))).call(|| format!("untag {name}"))
+    }
+
+    /// Removes an image with all its names. Its layers go with [`Store::collect`].
+    pub fn remove_image(&self, id: &str) -> Result<()> {
+        for (name, owner) in self.names() {
+            if owner == id {
+                self.untag(&name)?;
+            }
+        }
+        let doomed = self.temporary()?;
+        fs::rename(self.image_dir(id), doomed.path().join("image")).call(|| format!("remove image {id}"))
+    }
+
+    /// Directories of an image's layers for overlayfs, the top-most first.
+    pub fn lower_dirs(&self, image: &Image) -> Vec<PathBuf> {
+        image.layers.iter().rev().map(|diff_id| self.layer_dir(diff_id).join("diff")).collect()
+    }
+
+    /// The first layer that is missing.
+    pub fn missing_layer<'a>(&self, image: &'a Image) -> Option<&'a String> {
+        image.layers.iter().find(|diff_id| !self.layer_dir(diff_id).join("diff").is_dir())
+    }
+}
