@@ -1,34 +1,62 @@
 //! A blocking registry client, shared by threads.
+//!
+//! ```text
+//! Client (Arc)
+//!   Server per registry and trust   connections, scheme, challenge, tokens          server, token, tls
+//!     exchange                      one request: scheme, credentials, redirects     exchange, challenge, failure
+//!     backoff                       tries it again where that may help              backoff
+//!   pull, blob, list, push          what the requests are for
+//! ```
 
+mod address;
+mod backoff;
+mod blob;
+mod challenge;
+mod exchange;
+mod failure;
+mod list;
+mod pull;
+mod push;
+mod server;
+mod tls;
+mod token;
+
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::auth::{Auth, Credentials};
-use crate::conf::RegistriesConf;
+use crate::conf::{RegistriesConf, Source};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::manifest::{Descriptor, Manifest, Resolved};
 use crate::platform::Platform;
 use crate::reference::Reference;
 
+pub use blob::BlobReader;
+pub use list::SearchResult;
+use server::{Server, lock};
+use tls::SystemRoots;
+
 /// Bounds on waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Name look-up, TCP connection and TLS handshake.
     pub connect: Duration,
-    /// From the request's last byte to the answer's head.
-    pub response: Duration,
-    /// The longest silence inside a body.
+    /// The longest silence of a server, before its answer or inside it.
     pub stall: Duration,
-    /// A small answer (manifest, config, token, list) in all.
+    /// A small answer (manifest, token, list) in all.
     pub small: Duration,
+    /// The longest silence after the last byte of an upload, while the registry checks it.
+    pub commit: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { connect: seconds(30), response: seconds(60), stall: seconds(30), small: seconds(120) }
+        Self { connect: seconds(30), stall: seconds(60), small: seconds(120), commit: seconds(600) }
     }
 }
 
@@ -36,15 +64,16 @@ impl Default for Timeouts {
 #[derive(Clone, Debug)]
 pub struct Options {
     /// `--tls-verify`: `Some(false)` allows unverified TLS and plain HTTP, `Some(true)` overrides `insecure` of
-    /// registries.conf, `None` leaves it to registries.conf.
+    /// registries.conf, `None` leaves it to registries.conf and allows plain HTTP on this machine's loopback.
     pub tls_verify: Option<bool>,
     /// `--cert-dir`: used instead of the certs.d directories.
     pub cert_dir: Option<PathBuf>,
     /// Directories with one folder per `host[:port]`, as containers-certs.d(5); the first that has it is used.
+    /// [`UserEnvironment::certs_d`](crate::UserEnvironment::certs_d) lists them.
     pub certs_d: Vec<PathBuf>,
-    /// `--creds`: used instead of `auth`.
+    /// `--creds`: used instead of `auth`, but never for mirrors.
     pub credentials: Option<Credentials>,
-    /// Where credentials are looked for.
+    /// Where credentials are looked for, once per repository.
     pub auth: Auth,
     /// Mirrors, insecure and blocked registries.
     pub conf: RegistriesConf,
@@ -75,86 +104,93 @@ impl Default for Options {
     }
 }
 
-/// One line of `search`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SearchResult {
-    /// The registry that was asked.
-    pub index: String,
-    /// `registry/repository`.
-    pub name: String,
-    /// The description, empty if unknown.
-    pub description: String,
-    /// Stars; 0 if unknown.
-    pub stars: u64,
-    /// Official image.
-    pub official: bool,
-    /// Automated build.
-    pub automated: bool,
-}
-
 /// A registry client. Cheap to clone; all clones share connections and tokens, and any number of threads may use it.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+/// What all clones share.
+struct Inner {
+    options: Options,
+    roots: SystemRoots,
+    servers: Mutex<HashMap<(String, bool), Arc<Server>>>,
+    /// The source that served a repository's manifest is asked first for its blobs.
+    preferred: Mutex<HashMap<String, Source>>,
+}
+
+impl Inner {
+    /// The server of a registry; `--tls-verify` beats what registries.conf says.
+    fn server(&self, registry: &str, insecure: bool) -> Result<Arc<Server>, Error> {
+        let insecure = self.options.tls_verify.map_or(insecure, |verify| !verify);
+        let mut servers = lock(&self.servers);
+        if let Some(server) = servers.get(&(registry.to_owned(), insecure)) {
+            return Ok(server.clone());
+        }
+        let server = Arc::new(Server::new(registry, insecure, &self.options, &self.roots)?);
+        servers.insert((registry.to_owned(), insecure), server.clone());
+        Ok(server)
+    }
+}
 
 impl Client {
-    /// A client; nothing is read or connected yet but the system's certificate store at the first TLS connection.
+    /// A client; nothing is read or connected yet.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let _ = options;
-        unimplemented!()
+        let (roots, servers, preferred) = Default::default();
+        Ok(Self { inner: Arc::new(Inner { options, roots, servers, preferred }) })
     }
 
     /// Finds the image manifest for `platform`: mirrors in order, then the registry itself; index entries by fitness.
+    ///
+    /// A reference without tag and digest means `latest`; one with both means the digest.
     pub fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<Resolved, Error> {
-        let _ = (reference, platform);
-        unimplemented!()
+        pull::resolve(&self.inner, reference, platform)
     }
 
     /// The manifest or index that the reference names, as it is.
     pub fn manifest(&self, reference: &Reference) -> Result<Manifest, Error> {
-        let _ = reference;
-        unimplemented!()
+        pull::manifest(&self.inner, reference)
     }
 
     /// A small blob (the image configuration) as a whole, verified; at most 8 MiB.
     pub fn config(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-        let _ = (reference, descriptor);
-        unimplemented!()
+        blob::read_config(self.clone(), reference, descriptor)
     }
 
-    /// A blob as a stream, verified at its end; see [`BlobReader`].
+    /// A blob as a stream, verified before its last byte; see [`BlobReader`]. Returns once a server has the blob.
     pub fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<BlobReader, Error> {
-        let _ = (reference, descriptor);
-        unimplemented!()
+        BlobReader::open(self.clone(), reference, descriptor)
     }
 
     /// The tags of a repository, in the registry's order.
     pub fn tags(&self, repository: &Reference) -> Result<Vec<String>, Error> {
-        let _ = repository;
-        unimplemented!()
+        list::tags(&self.inner, repository)
+    }
+
+    /// At most `limit` repositories of a registry that has a catalogue.
+    pub fn catalog(&self, registry: &str, limit: usize) -> Result<Vec<String>, Error> {
+        list::catalog(&self.inner, registry, limit)
     }
 
     /// Searches a registry by its v1 API, else by filtering its catalogue.
     pub fn search(&self, registry: &str, term: &str, limit: usize) -> Result<Vec<SearchResult>, Error> {
-        let _ = (registry, term, limit);
-        unimplemented!()
+        list::search(&self.inner, registry, term, limit)
     }
 
     /// Checks credentials against a registry, as `login` does before it stores them.
     pub fn login(&self, registry: &str, credentials: &Credentials) -> Result<(), Error> {
-        let _ = (registry, credentials);
-        unimplemented!()
+        list::login(&self.inner, registry, credentials)
     }
 
     /// Whether the repository has the blob.
     pub fn has_blob(&self, repository: &Reference, digest: &Digest) -> Result<bool, Error> {
-        let _ = (repository, digest);
-        unimplemented!()
+        push::has_blob(&self.inner, repository, digest)
     }
 
-    /// Makes a blob of `from` (a repository path on the same registry) appear in `repository`; false if the registry would rather have an upload.
+    /// Makes a blob of `from` (a repository path on the same registry) appear in `repository`; false if the registry
+    /// would rather have an upload.
     pub fn mount_blob(&self, repository: &Reference, from: &str, digest: &Digest) -> Result<bool, Error> {
-        let _ = (repository, from, digest);
-        unimplemented!()
+        push::mount_blob(&self.inner, repository, from, digest)
     }
 
     /// Uploads a blob unless the repository has it. `open` is called again for each retry.
@@ -164,26 +200,16 @@ impl Client {
         descriptor: &Descriptor,
         open: &mut dyn FnMut() -> io::Result<Box<dyn Read>>,
     ) -> Result<(), Error> {
-        let _ = (repository, descriptor, open);
-        unimplemented!()
+        push::push_blob(&self.inner, repository, descriptor, open)
     }
 
     /// Stores a manifest under the reference's tag, or under its digest where it has no tag.
-    pub fn push_manifest(&self, reference: &Reference, media_type: &str, bytes: &[u8]) -> Result<Digest, Error> {
-        let _ = (reference, media_type, bytes);
-        unimplemented!()
-    }
-}
-
-/// A blob as it arrives. It reconnects with `Range` after a broken or stalled connection, and its last `read`
-/// fails unless size and digest are right: what was read is not to be trusted before `Ok(0)`.
-///
-/// Errors are [`io::Error`]s that hold an [`Error`]; [`Error::of_io`] gets it back. For progress wrap the reader.
-pub struct BlobReader {}
-
-impl Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let _ = buffer;
-        unimplemented!()
+    pub fn push_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Digest, Error> {
+        push::push_manifest(&self.inner, reference, media_type, bytes)
     }
 }

@@ -104,7 +104,11 @@ impl RegistriesConf {
     fn merge(&mut self, file: File, origin: &Path) -> Result<(), Error> {
         let in_file = |error: Error| error.context(format_args!("reading {}", origin.display()));
         if let Some(search) = &file.unqualified_search_registries {
-            self.search = search.iter().map(|name| file::search_registry(name)).collect::<Result<_, _>>().map_err(in_file)?;
+            self.search = search
+                .iter()
+                .map(|name| file::search_registry(name))
+                .collect::<Result<_, _>>()
+                .map_err(in_file)?;
             self.search_origin = Some(origin.to_owned());
         }
         self.mode = file.mode().map_err(in_file)?.unwrap_or(self.mode);
@@ -117,7 +121,8 @@ impl RegistriesConf {
 
     fn merge_aliases(&mut self, file: File, origin: &Path) -> Result<(), Error> {
         for (name, value) in file.aliases {
-            let alias = file::alias(&name, &value).map_err(|error| error.context(format_args!("reading {}", origin.display())))?;
+            let alias = file::alias(&name, &value)
+                .map_err(|error| error.context(format_args!("reading {}", origin.display())))?;
             match alias {
                 Some(alias) => self.aliases.insert(name, (alias, origin.to_owned())),
                 None => self.aliases.remove(&name),
@@ -224,7 +229,8 @@ impl Files {
         let file = file::read(&self.main)?;
         if file.is_none() && self.main_required {
             let message = format!("open {}: no such file or directory", self.main.display());
-            return Err(Error::new(ErrorKind::Config, message).hinted("unset CONTAINERS_REGISTRIES_CONF or create the file"));
+            return Err(Error::new(ErrorKind::Config, message)
+                .hinted("unset CONTAINERS_REGISTRIES_CONF or create the file"));
         }
         Ok(file)
     }

@@ -44,6 +44,12 @@ impl UserEnvironment {
         }
     }
 
+    /// The certs.d directories of containers-certs.d(5), the user's own first.
+    pub fn certs_d(&self) -> Vec<PathBuf> {
+        let own = self.config_home.as_ref().map(|home| home.join("containers/certs.d"));
+        own.into_iter().chain(["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()]).collect()
+    }
+
     /// Whether the engine's user is an ordinary one.
     pub fn rootless(&self) -> bool {
         self.uid != 0

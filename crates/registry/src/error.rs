@@ -81,6 +81,12 @@ impl Error {
         self
     }
 
+    /// Replaces the message; kind, hint and cause stay.
+    pub(crate) fn reworded(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     pub(crate) fn retry(&self) -> Retry {
         self.retry
     }

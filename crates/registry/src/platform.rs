@@ -93,7 +93,9 @@ impl FromStr for Platform {
     /// `os/architecture[/variant]`; a single word is an architecture of `linux`.
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let parts: Vec<&str> = text.split('/').collect();
-        let valid = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        let valid = |part: &&str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
         if !parts.iter().all(valid) {
             return Err(PlatformError(text.to_owned()));
         }

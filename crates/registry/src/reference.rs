@@ -172,8 +172,12 @@ impl ShortName {
     /// The full name on `registry`.
     pub fn on_registry(&self, registry: &str) -> Result<Reference, ParseError> {
         check_registry(registry)?;
-        let parts =
-            Parts { registry: Some(registry), path: &self.path, tag: self.tag(), digest: self.digest.clone() };
+        let parts = Parts {
+            registry: Some(registry),
+            path: &self.path,
+            tag: self.tag(),
+            digest: self.digest.clone(),
+        };
         parts.full()
     }
 
@@ -258,7 +262,9 @@ fn split_registry(text: &str) -> (Option<&str>, &str) {
 }
 
 fn looks_like_registry(component: &str) -> bool {
-    component == "localhost" || component.contains(['.', ':']) || component.chars().any(|c| c.is_ascii_uppercase())
+    component == "localhost"
+        || component.contains(['.', ':'])
+        || component.chars().any(|c| c.is_ascii_uppercase())
 }
 
 fn parse_digest(text: &str) -> Result<Digest, ParseError> {
@@ -275,7 +281,9 @@ fn is_image_id(text: &str) -> bool {
 
 fn is_registry(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => return is_ipv6(address) && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)),
+        Some((address, port)) => {
+            return is_ipv6(address) && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port));
+        }
         None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
     !host.is_empty() && host.split('.').all(is_host_label) && port.is_none_or(is_port)

@@ -126,8 +126,13 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<File, Error> {
     let file: File =
         toml::from_str(text).map_err(|error| config(format!("parsing {}: {error}", path.display())))?;
     if file.registries.is_some() {
-        let message = format!("parsing {}: the version 1 format ([registries.search] ...) is not supported", path.display());
-        return Err(config(message).hinted("write unqualified-search-registries and [[registry]] tables, see containers-registries.conf(5)"));
+        let message = format!(
+            "parsing {}: the version 1 format ([registries.search] ...) is not supported",
+            path.display()
+        );
+        return Err(config(message).hinted(
+            "write unqualified-search-registries and [[registry]] tables, see containers-registries.conf(5)",
+        ));
     }
     Ok(file)
 }
@@ -162,11 +167,14 @@ impl RegistryTable {
             return Err(config("invalid condition: both location and prefix are unset"));
         }
         if location.is_empty() && !prefix.starts_with("*.") {
-            let message = "invalid condition: location is unset and prefix is not in the format: *.example.com";
+            let message =
+                "invalid condition: location is unset and prefix is not in the format: *.example.com";
             return Err(config(message));
         }
         if self.pull_from_mirror.as_ref().is_some_and(|value| !value.is_empty()) {
-            return Err(config(format!("pull-from-mirror must not be set for a non-mirror registry {prefix:?}")));
+            return Err(config(format!(
+                "pull-from-mirror must not be set for a non-mirror registry {prefix:?}"
+            )));
         }
         let mirrors = self.mirror.iter().map(|mirror| mirror.check(&prefix, self.mirror_by_digest_only));
         let mirrors = mirrors.collect::<Result<_, _>>()?;
@@ -191,7 +199,9 @@ impl MirrorTable {
             ("digest-only", false) => MirrorPulls::ByDigest,
             ("tag-only", false) => MirrorPulls::ByTag,
             (other, false) => {
-                return Err(config(format!("unsupported pull-from-mirror value {other:?} for mirror {location:?}")));
+                return Err(config(format!(
+                    "unsupported pull-from-mirror value {other:?} for mirror {location:?}"
+                )));
             }
         };
         Ok(Mirror { location, insecure: self.insecure, pulls })
@@ -237,7 +247,11 @@ pub(super) fn search_registry(text: &str) -> Result<String, Error> {
 pub(super) fn alias(name: &str, value: &str) -> Result<Option<Reference>, Error> {
     match Name::parse(name) {
         Ok(Name::Short(short)) if short.tag().is_none() && short.digest().is_none() => {}
-        Ok(_) => return Err(config(format!("invalid short name {name:?}: must not contain registry, tag or digest"))),
+        Ok(_) => {
+            return Err(config(format!(
+                "invalid short name {name:?}: must not contain registry, tag or digest"
+            )));
+        }
         Err(error) => return Err(config(format!("cannot parse short name: {name:?}: {error}"))),
     }
     if value.is_empty() {

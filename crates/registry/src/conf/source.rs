@@ -63,8 +63,10 @@ impl RegistriesConf {
 
     /// The table with the longest prefix of `name`, and how many bytes of `name` it covers.
     fn registry_of(&self, name: &str) -> Option<(&str, usize, &Registry)> {
-        let covered = |(prefix, registry)| match_prefix(name, prefix).map(|length| (prefix, length, registry));
-        let best = self.registries.iter().filter_map(|(prefix, registry)| covered((prefix.as_str(), registry)));
+        let covered =
+            |(prefix, registry)| match_prefix(name, prefix).map(|length| (prefix, length, registry));
+        let best =
+            self.registries.iter().filter_map(|(prefix, registry)| covered((prefix.as_str(), registry)));
         best.max_by_key(|(prefix, _, _)| prefix.len())
     }
 }
@@ -93,7 +95,10 @@ fn serves(mirror: &Mirror, reference: &Reference) -> bool {
 fn rewrite(reference: &Reference, matched: usize, location: &str) -> Result<Reference, Error> {
     let text = format!("{location}{}", &reference.to_string()[matched..]);
     text.parse().map_err(|error| {
-        Error::new(ErrorKind::Config, format!("rewriting {reference} to {text:?} as registries.conf says: {error}"))
+        Error::new(
+            ErrorKind::Config,
+            format!("rewriting {reference} to {text:?} as registries.conf says: {error}"),
+        )
     })
 }
 
@@ -101,5 +106,6 @@ fn blocked(reference: &Reference, prefix: &str) -> Error {
     let message = format!(
         "registry {prefix} is blocked in /etc/containers/registries.conf or /etc/containers/registries.conf.d: {reference}"
     );
-    Error::new(ErrorKind::Blocked, message).hinted(format!("remove `blocked = true` of prefix {prefix:?} from registries.conf"))
+    Error::new(ErrorKind::Blocked, message)
+        .hinted(format!("remove `blocked = true` of prefix {prefix:?} from registries.conf"))
 }

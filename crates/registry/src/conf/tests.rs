@@ -24,7 +24,8 @@ fn short(conf: &RegistriesConf, name: &str) -> Result<Vec<String>, String> {
 
 #[test]
 fn manual_pages_mirror_example() {
-    let conf = conf(r#"
+    let conf = conf(
+        r#"
         [[registry]]
         prefix = "example.com/foo"
         location = "internal-registry-for-example.com/bar"
@@ -33,7 +34,8 @@ fn manual_pages_mirror_example() {
         [[registry.mirror]]
         location = "example-mirror-1.local/mirrors/foo"
         insecure = true
-    "#);
+    "#,
+    );
     let expected = [
         "example-mirror-0.local/mirror-for-foo/image:latest",
         "example-mirror-1.local/mirrors/foo/image:latest insecure",
@@ -45,7 +47,8 @@ fn manual_pages_mirror_example() {
 
 #[test]
 fn longest_prefix_and_wildcards() {
-    let conf = conf(r#"
+    let conf = conf(
+        r#"
         [[registry]]
         prefix = "*.example.com"
         insecure = true
@@ -55,7 +58,8 @@ fn longest_prefix_and_wildcards() {
         [[registry]]
         location = "bad.org"
         blocked = true
-    "#);
+    "#,
+    );
     assert_eq!(sources(&conf, "b.c.example.com:5000/i"), ["b.c.example.com:5000/i insecure"]);
     assert_eq!(sources(&conf, "example.com/i"), ["example.com/i"]);
     assert_eq!(sources(&conf, "evil.org/a.example.com"), ["evil.org/a.example.com"]);
@@ -66,7 +70,8 @@ fn longest_prefix_and_wildcards() {
 
 #[test]
 fn mirrors_by_digest_or_tag() {
-    let conf = conf(r#"
+    let conf = conf(
+        r#"
         [[registry]]
         location = "r.io"
         [[registry.mirror]]
@@ -80,7 +85,8 @@ fn mirrors_by_digest_or_tag() {
         mirror-by-digest-only = true
         [[registry.mirror]]
         location = "m.io"
-    "#);
+    "#,
+    );
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     assert_eq!(sources(&conf, "r.io/i:1"), ["tags.io/i:1", "r.io/i:1"]);
     assert_eq!(sources(&conf, &format!("r.io/i@{digest}"))[0], format!("digests.io/i@{digest}"));
@@ -103,7 +109,11 @@ fn short_names() {
     assert_eq!(short(&permissive, "alpine:3").unwrap(), ["docker.io/library/alpine:3", "quay.io/alpine:3"]);
     let one = conf("unqualified-search-registries = ['x.io']\nshort-name-mode = 'enforcing'");
     assert_eq!(short(&one, "a/b").unwrap(), ["x.io/a/b"]);
-    assert!(short(&RegistriesConf::default(), "a").unwrap_err().contains("no containers-registries.conf(5) was found"));
+    assert!(
+        short(&RegistriesConf::default(), "a")
+            .unwrap_err()
+            .contains("no containers-registries.conf(5) was found")
+    );
 }
 
 #[test]
