@@ -1,1 +1,210 @@
-//! .
+//! Control groups, version 2 (cgroups(7), the kernel's cgroup-v2.rst).
+//!
+//! A container's group is made below the group that the engine is in, if the engine may write there: in a
+//! delegated subtree, or as root. Processes and controllers exclude each other in one group, so the engine's own
+//! group cannot give controllers to children while it has processes: what controllers there are is what its parent
+//! has enabled for its children, and the container's group is made as its sibling when the parent can be written to.
+//! Where there is no such place there is no group; a limit that was asked for is then an error.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What went wrong with a control group.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The filesystem.
+    #[error("{call}: {error}")]
+    Io {
+        /// What was tried.
+        call: String,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// A limit that cannot be had.
+    #[error("the limit {file}={value} cannot be applied: {reason}")]
+    Limit {
+        /// The file of the limit.
+        file: String,
+        /// What it would have been.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// What cures missing delegation.
+pub const DELEGATION_HINT: &str = "the controllers have to be delegated to this user: with systemd, Delegate=cpu cpuset io memory pids in \
+     /etc/systemd/system/user@.service.d/delegate.conf, and systemctl daemon-reload; see cgroups(7)";
+
+/// A limit: a file of the group and what is written to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `memory.max`
+    pub file: String,
+    /// `67108864`
+    pub value: String,
+    /// It was asked for: if it cannot be had, that is an error.
+    pub required: bool,
+}
+
+/// A container's group.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+}
+
+/// Where version 2 is mounted; on a hybrid host beside the version 1 controllers.
+fn mount_point() -> Option<&'static Path> {
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().map(Path::new).find(|p| p.join("cgroup.procs").exists())
+}
+
+/// The group that this process is in.
+fn own() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = text.lines().find_map(|l| l.strip_prefix("0::"))?;
+    Some(mount_point()?.join(path.trim_start_matches('/')))
+}
+
+impl Cgroup {
+    /// Makes a group for a container; none if there is no place for one. `parent` is `--cgroup-parent`.
+    pub fn create(parent: Option<&str>, id: &str) -> Result<Option<Self>, Error> {
+        let name = format!("unroot-{id}");
+        let mut places: Vec<PathBuf> = Vec::new();
+        if let Some(parent) = parent {
+            let Some(mount) = mount_point() else { return Ok(None) };
+            let dir = mount.join(parent.trim_start_matches('/'));
+            fs::create_dir_all(&dir).map_err(|error| Error::Io { call: format!("mkdir {}", dir.display()), error })?;
+            places.push(dir);
+        } else if let Some(own) = own() {
+            // controllers reach a sibling of ours, not a child
+            places.extend(own.parent().filter(|p| mount_point().is_some_and(|m| p.starts_with(m))).map(Path::to_path_buf));
+            places.push(own);
+        }
+        for place in places {
+            let path = place.join(&name);
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Some(Self { path })),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Some(Self { path })),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// One that is there.
+    pub fn open(path: &Path) -> Option<Self> {
+        path.is_dir().then(|| Self { path: path.into() })
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A handle on its directory, for a process to be born in it.
+    pub fn handle(&self) -> Result<OwnedFd, Error> {
+        use rustix::fs::{Mode, OFlags};
+        rustix::fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::Io { call: format!("open {}", self.path.display()), error: e.into() })
+    }
+
+    /// Applies limits.
+    pub fn apply(&self, settings: &[Setting]) -> Result<(), Error> {
+        for setting in settings {
+            let path = self.path.join(&setting.file);
+            if let Err(error) = fs::write(&path, &setting.value)
+                && setting.required
+            {
+                return Err(Error::Limit { file: setting.file.clone(), value: setting.value.clone(), reason: self.reason(setting, &error) });
+            }
+        }
+        Ok(())
+    }
+
+    fn reason(&self, setting: &Setting, error: &io::Error) -> String {
+        let path = self.path.join(&setting.file);
+        let controller = setting.file.split('.').next().unwrap_or_default();
+        let controllers = fs::read_to_string(self.path.join("cgroup.controllers")).unwrap_or_default();
+        if error.kind() == io::ErrorKind::NotFound && !controllers.split_whitespace().any(|c| c == controller) {
+            let parent = self.path.parent().unwrap_or(&self.path).join("cgroup.subtree_control");
+            return format!("the cgroup controller \"{controller}\" is not available: {} lacks it", parent.display());
+        }
+        format!("write {}: {error}", path.display())
+    }
+
+    /// Processes in it and below.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut all = Vec::new();
+        let mut todo = vec![self.path.clone()];
+        while let Some(dir) = todo.pop() {
+            let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            all.extend(text.lines().filter_map(|l| l.parse::<u32>().ok()));
+            todo.extend(children(&dir));
+        }
+        all
+    }
+
+    /// It ran out of memory.
+    pub fn was_oom_killed(&self) -> bool {
+        let text = fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
+        text.lines().filter_map(|l| l.strip_prefix("oom_kill ")).any(|n| n.trim() != "0")
+    }
+
+    /// Freezes or thaws it.
+    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
+        let file = self.path.join("cgroup.freeze");
+        fs::write(&file, if frozen { "1" } else { "0" }).map_err(|error| Error::Io { call: format!("write {}", file.display()), error })
+    }
+
+    /// Ends what is left in it, and removes it.
+    pub fn remove(self) -> Result<(), Error> {
+        let mut last = None;
+        for _ in 0..200 {
+            match remove_tree(&self.path) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(e) => last = Some(e),
+            }
+            let _ = fs::write(self.path.join("cgroup.kill"), "1");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let error = last.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+        Err(Error::Io { call: format!("rmdir {}", self.path.display()), error })
+    }
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    for child in children(dir) {
+        remove_tree(&child)?;
+    }
+    fs::remove_dir(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_comes_and_goes() {
+        let Ok(Some(group)) = Cgroup::create(None, "test-of-the-crate") else {
+            println!("left out: this user may not make control groups here");
+            return;
+        };
+        let path = group.path().to_path_buf();
+        assert!(path.is_dir() && group.processes().is_empty() && !group.was_oom_killed());
+        let missing = Setting { file: "nosuch.max".into(), value: "1".into(), required: true };
+        let text = group.apply(std::slice::from_ref(&missing)).unwrap_err().to_string();
+        assert!(text.contains("nosuch.max=1") && text.contains("cgroup.subtree_control"), "{text}");
+        group.apply(&[Setting { required: false, ..missing }]).unwrap();
+        group.remove().unwrap();
+        assert!(!path.exists());
+    }
+}

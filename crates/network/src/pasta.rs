@@ -1,0 +1,106 @@
+//! pasta(1): a container's own network without privileges. It copies the host's addresses and routes into the
+//! container's namespace and moves packets through sockets of the host. It goes into the background when it is
+//! ready, and ends by itself with the namespace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::{Error, PortMap, Protocol, invalid};
+
+/// The address at which pasta answers name queries for the host's resolver.
+pub const DNS_FORWARD: &str = "169.254.1.1";
+/// The address at which pasta shows the host.
+pub const HOST_ADDRESS: &str = "169.254.1.2";
+
+/// A pasta that is starting.
+#[derive(Debug)]
+pub struct Pasta {
+    child: Child,
+    pidfile: PathBuf,
+    ports: Vec<PortMap>,
+}
+
+impl Pasta {
+    /// Starts it for the network namespace of a process.
+    pub fn start(netns: &Path, directory: &Path, ports: &[PortMap], options: &[String]) -> Result<Self, Error> {
+        let pidfile = directory.join("pasta.pid");
+        let has = |names: &[&str]| options.iter().any(|o| names.contains(&o.split('=').next().unwrap_or(o)));
+        let mut command = Command::new("pasta");
+        command.arg("--config-net").arg("--pid").arg(&pidfile);
+        if !has(&["--dns-forward"]) {
+            command.args(["--dns-forward", DNS_FORWARD]);
+        }
+        for (flags, protocol) in [(["-t", "--tcp-ports"], Protocol::Tcp), (["-u", "--udp-ports"], Protocol::Udp)] {
+            let mut any = has(&flags);
+            for port in ports.iter().filter(|p| p.protocol == protocol) {
+                any = true;
+                command.arg(flags[0]).arg(forward(port));
+            }
+            if !any {
+                command.args([flags[0], "none"]);
+            }
+        }
+        for flags in [["-T", "--tcp-ns"], ["-U", "--udp-ns"]] {
+            if !has(&flags) {
+                command.args([flags[0], "none"]);
+            }
+        }
+        if !has(&["--map-gw", "--no-map-gw"]) {
+            command.arg("--no-map-gw");
+        }
+        command.args(options.iter().filter(|o| *o != "--map-gw").flat_map(|o| match o.split_once('=') {
+            Some((flag, value)) if flag.starts_with('-') && !flag.starts_with("--") => vec![flag, value],
+            _ => vec![o.as_str()],
+        }));
+        command.arg("--quiet").arg("--netns").arg(netns);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::Cured {
+                text: "could not find pasta, the network namespace can't be configured".into(),
+                hint: "install it (Debian, Ubuntu, Fedora: package passt), or use --network=none or --network=host".into(),
+            },
+            _ => Error::Invalid(format!("exec pasta: {e}")),
+        })?;
+        Ok(Self { child, pidfile, ports: ports.to_vec() })
+    }
+
+    /// Waits until it is ready; its pid.
+    pub fn wait_ready(self) -> Result<Option<u32>, Error> {
+        let output = self.child.wait_with_output().map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
+        if output.status.success() {
+            return Ok(fs::read_to_string(&self.pidfile).ok().and_then(|t| t.trim().parse().ok()));
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        explain(&said, output.status.code().unwrap_or(-1), &self.ports)
+    }
+}
+
+/// `127.0.0.1/8080:80`
+fn forward(port: &PortMap) -> String {
+    let address = port.host_ip.map_or(String::new(), |ip| format!("{ip}/"));
+    let target = if port.host == port.container { String::new() } else { format!(":{}", port.container) };
+    format!("{address}{}{target}", port.host)
+}
+
+fn explain<T>(said: &str, code: i32, ports: &[PortMap]) -> Result<T, Error> {
+    let list = ports.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(", ");
+    let low = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok().and_then(|t| t.trim().parse::<u16>().ok()).unwrap_or(1024);
+    let text = format!("pasta failed with exit code {code}:\n{said}");
+    if said.contains("Permission denied") && ports.iter().any(|p| p.host < low) {
+        let port = ports.iter().map(|p| p.host).min().unwrap_or(0);
+        return Err(Error::Cured {
+            text: format!("{text}\npublishing {list}: ports below {low} are for root alone (net.ipv4.ip_unprivileged_port_start={low})"),
+            hint: format!("a port from {low} on, or as root: sysctl -w net.ipv4.ip_unprivileged_port_start={port}"),
+        });
+    }
+    if said.contains("Address already in use") || said.contains("Failed to bind") {
+        return Err(Error::Cured { text: format!("{text}\npublishing {list}: address already in use"), hint: "ss -ltnup tells who has the port".into() });
+    }
+    if said.contains("/dev/net/tun") || said.contains("TUNSETIFF") {
+        return Err(Error::Cured {
+            text: format!("{text}\n/dev/net/tun is missing or not open to this user"),
+            hint: "as root: modprobe tun; chmod 0666 /dev/net/tun".into(),
+        });
+    }
+    invalid(text)
+}
