@@ -128,7 +128,7 @@ impl Cgroup {
         let path = self.path.join(&setting.file);
         let controller = setting.file.split('.').next().unwrap_or_default();
         let controllers = fs::read_to_string(self.path.join("cgroup.controllers")).unwrap_or_default();
-        if error.kind() == io::ErrorKind::NotFound && !controllers.split_whitespace().any(|c| c == controller) {
+        if !path.exists() && !controllers.split_whitespace().any(|c| c == controller) {
             let parent = self.path.parent().unwrap_or(&self.path).join("cgroup.subtree_control");
             return format!("the cgroup controller \"{controller}\" is not available: {} lacks it", parent.display());
         }
