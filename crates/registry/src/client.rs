@@ -3,7 +3,7 @@
 //! ```text
 //! Client (Arc)
 //!   Server per registry and trust   connections, scheme, challenge, tokens          server, token, tls
-//!     exchange                      one request: scheme, credentials, redirects     exchange, challenge, failure
+//!     exchange                      one request: scheme, credentials, redirects     exchange, body, challenge, failure
 //!     backoff                       tries it again where that may help              backoff
 //!   pull, blob, list, push          what the requests are for
 //! ```
@@ -11,6 +11,7 @@
 mod address;
 mod backoff;
 mod blob;
+mod body;
 mod challenge;
 mod exchange;
 mod failure;
@@ -43,7 +44,7 @@ use tls::SystemRoots;
 /// Bounds on waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Name look-up, TCP connection and TLS handshake.
+    /// TCP connection and TLS handshake. Name look-ups have the bounds of resolv.conf(5).
     pub connect: Duration,
     /// The longest silence of a server, before its answer or inside it.
     pub stall: Duration,

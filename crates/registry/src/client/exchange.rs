@@ -9,7 +9,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ureq::http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use ureq::{Agent, Body, SendBody};
@@ -19,7 +19,7 @@ use super::challenge::Challenge;
 use super::failure;
 use super::server::Server;
 use super::token::{self, TokenKey};
-use super::{Inner, Options};
+use super::{Inner, Options, body};
 use crate::auth::Credentials;
 use crate::conf::Source;
 use crate::error::{Error, ErrorKind, Retry};
@@ -139,13 +139,13 @@ impl<'a> Access<'a> {
 
     /// Access to a registry as a whole.
     pub(super) fn registry(inner: &'a Inner, registry: &str, scopes: Vec<String>) -> Result<Self, Error> {
-        let insecure = inner.options.conf.is_insecure(registry);
+        let insecure = inner.options.conf.registry_insecure(registry)?;
         let server = inner.server(registry, insecure)?;
         Ok(Self { inner, server, name: registry.to_owned(), scopes, own_credentials: true, given: None })
     }
 
     /// As the owner of these credentials.
-    pub(super) fn as_user(mut self, credentials: &Credentials) -> Self {
+    pub(super) fn acting_as(mut self, credentials: &Credentials) -> Self {
         self.given = Some(credentials.clone());
         self
     }
@@ -177,6 +177,12 @@ impl<'a> Access<'a> {
     pub(super) fn expect(&self, call: &Call, payload: &mut Payload) -> Result<Reply, Error> {
         let reply = self.send(call, payload)?;
         if reply.status().is_success() { Ok(reply) } else { Err(self.refused(reply)) }
+    }
+
+    /// Reads a whole answer of at most `limit` bytes, within the time for small answers.
+    pub(super) fn read_small(&self, reply: Reply, limit: u64) -> Result<Vec<u8>, Error> {
+        let time = self.options().timeouts.small;
+        body::read_all(&reply.call, &self.server.host, reply.response.into_body(), limit, time)
     }
 
     /// The error that an answer means.
@@ -256,7 +262,9 @@ impl<'a> Access<'a> {
         let refused = match first {
             Err(error) if self.may_use_http(&error) => error,
             other => {
-                other.as_ref().ok().map(|_| server.learn_scheme("https"));
+                if other.is_ok() {
+                    server.learn_scheme("https");
+                }
                 return other;
             }
         };
@@ -413,34 +421,6 @@ fn send(
                 .timeout_recv_response(Some(patience))
                 .timeout_per_read(Some(patience));
             agent.run(patient.build())
-        }
-    }
-}
-
-/// Reads a whole body of at most `limit` bytes within `small`.
-pub(super) fn read_small(access: &Access, reply: Reply, limit: u64) -> Result<Vec<u8>, Error> {
-    let host = &access.server.host;
-    let (call, body) = (&reply.call, reply.response.into_body());
-    let too_large =
-        || Error::new(ErrorKind::TooLarge, format!("{call}: the answer is larger than {limit} bytes"));
-    if body.content_length().is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let end = Instant::now() + access.options().timeouts.small;
-    let mut reader = body.into_reader();
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 16 << 10];
-    loop {
-        match reader.read(&mut chunk).map_err(|error| failure::broken(call, host, error))? {
-            0 => return Ok(bytes),
-            count => bytes.extend_from_slice(&chunk[..count]),
-        }
-        if bytes.len() as u64 > limit {
-            return Err(too_large());
-        }
-        if Instant::now() > end {
-            let message = format!("{call}: timeout (the answer takes too long)");
-            return Err(Error::new(ErrorKind::Network, message).retrying(Retry::Backoff));
         }
     }
 }

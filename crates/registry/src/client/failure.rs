@@ -1,6 +1,6 @@
 //! From what the HTTP library and the server say to one [`Error`]: kind, words, and whether to try again.
 
-use std::io::{self, Read};
+use std::io;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,11 +8,14 @@ use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
 use super::backoff::PAUSE_MAX;
+use super::body;
 use crate::error::{Error, ErrorKind, Retry};
 use crate::manifest::printable;
 
 /// How much of an error's body is read.
 const BODY_MAX: u64 = 64 << 10;
+/// How long is waited for it.
+const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// A server that was spoken TLS to and answered otherwise.
 pub(super) const PLAIN_HTTP: &str = "http: server gave HTTP response to HTTPS client";
@@ -50,6 +53,10 @@ pub(super) fn broken(call: &str, host: &str, error: io::Error) -> Error {
         }
     }
     let text = printable(&error.to_string());
+    // The standard library has no kind for failed look-ups. Only a temporary one is worth another try.
+    if text.contains("failed to lookup address") && !text.contains("emporary") {
+        return Error::new(ErrorKind::Network, format!("{call}: no such host")).caused_by(error);
+    }
     Error::new(ErrorKind::Network, format!("{call}: {text}")).retrying(Retry::Backoff).caused_by(error)
 }
 
@@ -142,8 +149,7 @@ fn worded(kind: ErrorKind, status: StatusCode, reason: &str) -> String {
 
 /// `code: message` of the first error in the body, as the distribution specification shapes them.
 fn reason(response: Response<Body>) -> String {
-    let mut text = Vec::new();
-    let _ = response.into_body().into_reader().take(BODY_MAX).read_to_end(&mut text);
+    let text = body::read_beginning(response.into_body(), BODY_MAX, BODY_TIME);
     let Ok(ErrorList { errors }) = serde_json::from_slice(&text) else { return String::new() };
     let Some(first) = errors.into_iter().next() else { return String::new() };
     let code = printable(&first.code).to_ascii_lowercase().replace('_', " ");

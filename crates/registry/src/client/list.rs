@@ -7,7 +7,7 @@ use ureq::http::{Uri, header};
 use super::Inner;
 use super::address::{resolve, with_query};
 use super::backoff::Backoff;
-use super::exchange::{Access, Call, Payload, Reply, read_small};
+use super::exchange::{Access, Call, Payload, Reply};
 use crate::auth::Credentials;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::printable;
@@ -164,7 +164,7 @@ impl FoundEntry {
 /// Checks credentials.
 pub(super) fn login(inner: &Inner, registry: &str, credentials: &Credentials) -> Result<(), Error> {
     check(registry)?;
-    let access = Access::registry(inner, registry, Vec::new())?.as_user(credentials);
+    let access = Access::registry(inner, registry, Vec::new())?.acting_as(credentials);
     let checked =
         Backoff::new(&inner.options).run(|| access.expect(&Call::get("/v2/"), &mut Payload::Empty).map(drop));
     checked.map_err(|error| match error.kind() {
@@ -189,6 +189,12 @@ fn pages<T: DeserializeOwned>(
     for _ in 0..PAGES_MAX {
         let (next, content) = Backoff::new(access.options()).run(|| page(access, &path))?;
         match (take(content), next) {
+            (true, Some(next)) if next == path => {
+                return Err(Error::new(
+                    ErrorKind::Protocol,
+                    format!("the list goes on at its own page {path:?}"),
+                ));
+            }
             (true, Some(next)) => path = next,
             _ => return Ok(()),
         }
@@ -201,7 +207,7 @@ fn page<T: DeserializeOwned>(access: &Access, path: &str) -> Result<(Option<Stri
     let reply = access.expect(&Call::get(path), &mut Payload::Empty)?;
     let next = next_page(&reply)?;
     let call = reply.call.clone();
-    let bytes = read_small(access, reply, PAGE_MAX)?;
+    let bytes = access.read_small(reply, PAGE_MAX)?;
     let content = serde_json::from_slice(&bytes)
         .map_err(|error| Error::new(ErrorKind::Protocol, format!("{call}: parsing the list: {error}")))?;
     Ok((next, content))

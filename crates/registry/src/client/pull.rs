@@ -4,7 +4,7 @@ use ureq::http::{HeaderName, header};
 
 use super::Inner;
 use super::backoff::Backoff;
-use super::exchange::{Access, Call, Payload, Reply, read_small};
+use super::exchange::{Access, Call, Payload, Reply};
 use super::server::lock;
 use crate::conf::Source;
 use crate::digest::Digest;
@@ -126,7 +126,7 @@ fn fetch(access: &Access, reference: &Reference, size: Option<u64>) -> Result<Ma
         let reply = access.expect(&call, &mut Payload::Empty).map_err(unknown_manifest)?;
         let content_type = reply.header(header::CONTENT_TYPE).unwrap_or_default().to_owned();
         let announced = announced_digest(&reply);
-        let bytes = read_small(access, reply, MANIFEST_MAX)?;
+        let bytes = access.read_small(reply, MANIFEST_MAX)?;
         let digest = verify(&bytes, reference.digest().or(announced.as_ref()), size)?;
         Manifest::new(bytes, &content_type, digest)
     };

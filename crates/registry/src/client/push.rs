@@ -101,7 +101,8 @@ fn upload(
     let mut checked = Checked::new(stream, descriptor);
     if descriptor.size > 0 {
         let patch = Call::new(Method::PATCH, At::Url(upload))
-            .header(header::CONTENT_TYPE, "application/octet-stream");
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .patient(access.options().timeouts.commit);
         let sent = access.expect(&patch, &mut Payload::Stream(&mut checked, descriptor.size));
         if let Some(fault) = checked.fault.take() {
             return Err(local(descriptor, &fault));

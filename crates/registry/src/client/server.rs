@@ -126,7 +126,7 @@ fn agent(
         .user_agent(&options.user_agent)
         .proxy(proxy)
         .tls_config(certificates.settings(verify, show_client, roots))
-        .timeout_resolve(Some(timeouts.connect))
+        // No bound on look-ups: it would need a thread, and the engine forks.
         .timeout_connect(Some(timeouts.connect))
         .timeout_send_request(Some(timeouts.stall))
         .timeout_recv_response(Some(timeouts.stall))

@@ -2,7 +2,6 @@
 //!
 //! Source: Docker's "Token Authentication Specification" and its OAuth2 variant for refresh tokens.
 
-use std::io::Read;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,14 @@ use ureq::http::{Method, Uri, header};
 
 use super::address::{form, is_loopback, same_host, with_query};
 use super::exchange::{Payload, Request, run};
-use super::failure;
 use super::server::{Server, lock};
+use super::{body, failure};
 use crate::auth::Credentials;
 use crate::error::{Error, ErrorKind};
 use crate::manifest::printable;
 
 const BODY_MAX: u64 = 1 << 20;
+const BODY_TIME: Duration = Duration::from_secs(30);
 const TOKEN_MAX: usize = 32 << 10;
 /// The specification's default where a server does not say how long a token lives.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -154,9 +154,7 @@ fn ask(
             _ => refused.context("unable to retrieve auth token"),
         });
     }
-    let mut text = Vec::new();
-    let mut body = response.into_body().into_reader().take(BODY_MAX);
-    body.read_to_end(&mut text).map_err(|error| failure::broken(&call, &server.host, error))?;
+    let text = body::read_all(&call, &server.host, response.into_body(), BODY_MAX, BODY_TIME)?;
     serde_json::from_slice(&text)
         .map_err(|error| Error::new(ErrorKind::Protocol, format!("{call}: parsing the token: {error}")))
 }

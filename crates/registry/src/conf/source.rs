@@ -51,6 +51,14 @@ impl RegistriesConf {
         }
     }
 
+    /// Whether a registry as a whole is insecure; an error if it is blocked.
+    pub(crate) fn registry_insecure(&self, registry: &str) -> Result<bool, Error> {
+        match self.registry_of(registry) {
+            Some((prefix, _, found)) if found.blocked => Err(blocked(&registry, prefix)),
+            found => Ok(found.is_some_and(|(_, _, found)| found.insecure)),
+        }
+    }
+
     /// Whether registries.conf allows plain HTTP and unverified TLS for this registry or image name.
     pub fn is_insecure(&self, name: &str) -> bool {
         self.registry_of(name).is_some_and(|(_, _, registry)| registry.insecure)
@@ -102,7 +110,7 @@ fn rewrite(reference: &Reference, matched: usize, location: &str) -> Result<Refe
     })
 }
 
-fn blocked(reference: &Reference, prefix: &str) -> Error {
+fn blocked(reference: &dyn std::fmt::Display, prefix: &str) -> Error {
     let message = format!(
         "registry {prefix} is blocked in /etc/containers/registries.conf or /etc/containers/registries.conf.d: {reference}"
     );

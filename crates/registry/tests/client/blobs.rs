@@ -40,7 +40,9 @@ fn resumable(content: &[u8], first: impl Fn(Reply) -> Reply + Send + Sync + 'sta
 #[test]
 fn resumes_after_a_cut_and_a_stall() {
     let content = noise(700_000);
-    for server in [resumable(&content, |reply| reply.cut(300_000)), resumable(&content, |reply| reply.stall(300_000))] {
+    for server in
+        [resumable(&content, |reply| reply.cut(300_000)), resumable(&content, |reply| reply.stall(300_000))]
+    {
         let bytes = read(&client(), &server, &Descriptor::of(LAYER, &content)).unwrap();
         assert!(bytes == content);
         assert_eq!(server.seen()[1].range_start(), Some(300_000));
@@ -115,8 +117,14 @@ fn lies_about_size_and_digest() {
 
     let longer = [&content[..], b"!"].concat();
     let (announced, chunked) = (longer.clone(), longer);
-    assert_eq!(fails(&Server::start(move |_, _| Reply::ok(announced.clone())), &content), ErrorKind::TooLarge);
-    assert_eq!(fails(&Server::start(move |_, _| Reply::ok(chunked.clone()).chunked()), &content), ErrorKind::TooLarge);
+    assert_eq!(
+        fails(&Server::start(move |_, _| Reply::ok(announced.clone())), &content),
+        ErrorKind::TooLarge
+    );
+    assert_eq!(
+        fails(&Server::start(move |_, _| Reply::ok(chunked.clone()).chunked()), &content),
+        ErrorKind::TooLarge
+    );
     assert_eq!(fails(&Server::start(|_, _| Reply::ok("").endless()), &[b' '; 100]), ErrorKind::TooLarge);
     let shorter = content[..9_000].to_vec();
     assert_eq!(fails(&Server::start(move |_, _| Reply::ok(shorter.clone())), &content), ErrorKind::Digest);
@@ -253,7 +261,8 @@ fn many_threads_share_one_client() {
     let blobs: Vec<Vec<u8>> = (1..=24).map(|size| noise(size * 10_007)).collect();
     let served = blobs.clone();
     let server = Server::start(move |seen, _| {
-        let blob = served.iter().find(|blob| seen.path.ends_with(Descriptor::of(LAYER, blob).digest.as_str()));
+        let blob =
+            served.iter().find(|blob| seen.path.ends_with(Descriptor::of(LAYER, blob).digest.as_str()));
         blob.map_or(Reply::new(404), |blob| Reply::ok(blob.clone()))
     });
     let client = client();

@@ -10,10 +10,13 @@ use crate::{client, manifest_of, reference};
 fn serving(documents: Vec<(&'static str, Vec<u8>, &'static str)>) -> Server {
     Server::start(move |seen, _| {
         let wanted = seen.path.rsplit('/').next().unwrap_or_default();
-        let found = documents.iter().find(|(tag, body, _)| *tag == wanted || Digest::sha256(body).as_str() == wanted);
+        let found =
+            documents.iter().find(|(tag, body, _)| *tag == wanted || Digest::sha256(body).as_str() == wanted);
         match found {
             Some((_, body, media_type)) => Reply::ok(body.clone()).header("Content-Type", *media_type),
-            None => Reply::new(404).body(r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown tag"}]}"#),
+            None => {
+                Reply::new(404).body(r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown tag"}]}"#)
+            }
         }
     })
 }
@@ -26,7 +29,8 @@ fn index_of(entries: &[(&str, &str, &[u8])]) -> Vec<u8> {
             ..Descriptor::of(media_type, body)
         })
         .collect();
-    serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})).unwrap()
+    serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}))
+        .unwrap()
 }
 
 fn platform(text: &str) -> Platform {
@@ -37,7 +41,11 @@ fn platform(text: &str) -> Platform {
 fn picks_the_best_variant() {
     let (v6, v7) = (manifest_of(b"{\"v\":6}", &[b"six"]), manifest_of(b"{\"v\":7}", &[b"seven"]));
     let index = index_of(&[("linux/arm/v6", OCI_MANIFEST, &v6), ("linux/arm/v7", OCI_MANIFEST, &v7)]);
-    let server = serving(vec![("1", index.clone(), OCI_INDEX), ("", v6.clone(), OCI_MANIFEST), ("-", v7.clone(), OCI_MANIFEST)]);
+    let server = serving(vec![
+        ("1", index.clone(), OCI_INDEX),
+        ("", v6.clone(), OCI_MANIFEST),
+        ("-", v7.clone(), OCI_MANIFEST),
+    ]);
     let name = reference(&server.name("a/b:1"));
     let resolved = client().resolve(&name, &platform("linux/arm/v8")).unwrap();
     assert_eq!(resolved.manifest, v7);
@@ -63,7 +71,8 @@ fn nested_indexes_end() {
         ("three", three, OCI_INDEX),
         ("", image.clone(), OCI_MANIFEST),
     ]);
-    let resolve = |tag: &str| client().resolve(&reference(&server.name(&format!("a:{tag}"))), &platform("linux/amd64"));
+    let resolve =
+        |tag: &str| client().resolve(&reference(&server.name(&format!("a:{tag}"))), &platform("linux/amd64"));
     assert_eq!(resolve("two").unwrap().manifest, image);
     let error = resolve("three").unwrap_err();
     assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains("nested"), "{error}");
@@ -77,7 +86,9 @@ fn missing_manifests_are_unknown() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(
         error.to_string(),
-        format!("initializing source docker://{name}:latest: reading manifest latest in {name}: manifest unknown")
+        format!(
+            "initializing source docker://{name}:latest: reading manifest latest in {name}: manifest unknown"
+        )
     );
     assert_eq!(server.seen().len(), 1, "a 404 is not tried again");
 }
@@ -87,7 +98,9 @@ fn digests_hold_for_manifests() {
     let (right, wrong) = (manifest_of(b"{}", &[b"right"]), manifest_of(b"{}", &[b"wrong"]));
     let (body, announced) = (wrong.clone(), Digest::sha256(&right));
     let server = Server::start(move |_, _| {
-        Reply::ok(body.clone()).header("Content-Type", OCI_MANIFEST).header("Docker-Content-Digest", announced.as_str())
+        Reply::ok(body.clone())
+            .header("Content-Type", OCI_MANIFEST)
+            .header("Docker-Content-Digest", announced.as_str())
     });
     let by_digest = reference(&server.name(&format!("a@{}", Digest::sha256(&right))));
     assert_eq!(client().manifest(&by_digest).unwrap_err().kind(), ErrorKind::Digest);
@@ -154,7 +167,9 @@ fn schema_1_and_artifacts_are_named() {
         client().resolve(&name, &Platform::host()).unwrap_err()
     };
     assert!(error("old").to_string().contains("schema 1"));
-    assert!(error("chart").to_string().contains("artifact with a config of type \"application/vnd.cncf.helm"));
+    assert!(
+        error("chart").to_string().contains("artifact with a config of type \"application/vnd.cncf.helm")
+    );
     assert_eq!(error("null").kind(), ErrorKind::Protocol);
     assert_eq!(error("html").kind(), ErrorKind::Protocol);
 }

@@ -179,7 +179,10 @@ impl Server {
     }
 
     /// HTTPS.
-    pub fn start_tls(config: ServerConfig, handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn start_tls(
+        config: ServerConfig,
+        handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         Self::launch(Some(Arc::new(config)), Arc::new(handler))
     }
 
@@ -190,6 +193,8 @@ impl Server {
         let log = seen.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                // Else each answer waits for the acknowledgement of its head.
+                let _ = stream.set_nodelay(true);
                 let (tls, log, handler) = (tls.clone(), log.clone(), handler.clone());
                 thread::spawn(move || match tls {
                     None => serve_plain(stream, &log, &*handler),
@@ -225,7 +230,8 @@ fn serve_plain(mut stream: TcpStream, log: &Mutex<Vec<Seen>>, handler: &Handler)
         return;
     }
     if first[0] == 0x16 {
-        let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n");
+        let _ = stream
+            .write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n");
         return;
     }
     serve(stream, log, handler);
