@@ -1,4 +1,4 @@
-//! Search order, keys, and helpers that are real programs.
+//! Search order, keys, changes, and helpers that are real programs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -93,4 +93,56 @@ fn broken_files_say_where_and_never_what() {
     assert!(auth.lookup("x.io/a").unwrap_err().to_string().contains("invalid credential helper"));
     let (_directory, auth) = auth_of(r#"{"credsStore": "no-such-helper-of-unroot"}"#);
     assert!(auth.lookup("x.io/a").unwrap_err().hint().unwrap().contains("install the helper"));
+}
+
+const HELPER: &str = r#"#!/bin/sh
+read -r server
+case "$1 $server" in
+    "get token.io") echo '{"ServerURL":"token.io","Username":"<token>","Secret":"t"}' ;;
+    "get both.io") echo '{"Username":"u","Secret":"p"}' ;;
+    "get broken.io") echo 'no JSON' ;;
+    "get locked.io") echo 'the key ring is locked'; exit 1 ;;
+    "store "*) printf '%s' "$server" > "$0.stored" ;;
+    *) echo 'credentials not found in native keychain'; exit 1 ;;
+esac
+"#;
+
+/// The name of a test that runs itself again with another `PATH`, which a process cannot change safely.
+const HELPERS_TEST: &str = "auth::tests::helpers_are_asked";
+
+#[test]
+fn helpers_are_asked() {
+    if let Some(directory) = std::env::var_os("UNROOT_TEST_HELPERS") {
+        return ask_helpers(Path::new(&directory));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("docker-credential-test");
+    fs::write(&program, HELPER).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", HELPERS_TEST])
+        .env("PATH", format!("{}:/usr/bin:/bin", directory.path().display()))
+        .env("UNROOT_TEST_HELPERS", directory.path())
+        .status();
+    assert!(status.unwrap().success());
+}
+
+fn ask_helpers(directory: &Path) {
+    let text = r#"{"auths": {"file.io": {"auth": "YTox"}, "both.io": {"auth": "YTox"}}, "credsStore": "test",
+        "credHelpers": {"token.io": "test", "both.io": "test", "broken.io": "test", "locked.io": "test"}}"#;
+    let (own, auth) = auth_of(text);
+    assert_eq!(auth.lookup("token.io/a").unwrap(), Some(Credentials::IdentityToken("t".into())));
+    assert_eq!(auth.lookup("both.io/a").unwrap(), Some(password("u", "p")), "credHelpers before auths");
+    assert_eq!(auth.lookup("file.io/a").unwrap(), Some(password("a", "1")), "auths before credsStore");
+    assert_eq!(auth.lookup("unknown.io/a").unwrap(), None);
+    assert!(auth.lookup("broken.io").unwrap_err().to_string().contains("no JSON object"));
+    assert!(auth.lookup("locked.io").unwrap_err().to_string().ends_with("get: the key ring is locked"));
+    let listed = Auth::none().with_helpers(&["test".into(), AUTH_FILES.into()]);
+    assert_eq!(listed.lookup("both.io/a").unwrap(), Some(password("u", "p")));
+    let file = own.path().join("auth.json");
+    store(&file, "token.io", &password("me", "secret")).unwrap();
+    let stored = fs::read_to_string(directory.join("docker-credential-test.stored")).unwrap();
+    assert_eq!(stored, r#"{"ServerURL":"token.io","Username":"me","Secret":"secret"}"#);
+    assert!(!fs::read_to_string(&file).unwrap().contains("secret"));
+    assert!(!remove(&file, "token.io").unwrap());
 }

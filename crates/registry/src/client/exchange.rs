@@ -111,6 +111,8 @@ pub(super) struct Reply {
     pub uri: Uri,
     pub call: String,
     authorization: Option<String>,
+    /// The registry's own answer, not that of a host it redirects to.
+    at_home: bool,
 }
 
 impl Reply {
@@ -163,7 +165,9 @@ impl<'a> Access<'a> {
     /// Sends a call; a 401 is answered once with what the server asks for. Any status is `Ok`.
     pub(super) fn send(&self, call: &Call, payload: &mut Payload) -> Result<Reply, Error> {
         let first = self.send_known(call, payload)?;
-        if first.status() != StatusCode::UNAUTHORIZED || !self.can_do_better(&first)? {
+        // A host that was redirected to has no say in where credentials go.
+        let asked = first.status() == StatusCode::UNAUTHORIZED && first.at_home;
+        if !asked || !self.can_do_better(&first)? {
             return Ok(first);
         }
         if let Payload::Spent = payload {
@@ -295,7 +299,9 @@ impl<'a> Access<'a> {
 
     /// Sends to an address and follows redirects.
     fn follow(&self, call: &Call, start: Uri, payload: &mut Payload) -> Result<Reply, Error> {
-        let home = self.uri(start.scheme_str().unwrap_or("https"), "/")?;
+        // An address that the server gave counts by the scheme that the server itself is known to speak.
+        let scheme = self.server.scheme().or(start.scheme_str()).unwrap_or("https");
+        let home = self.uri(scheme, "/")?;
         let mut authorization = if same_origin(&start, &home) { self.authorization()? } else { None };
         self.check_downgrade(&home, &start)?;
         let mut uri = start;
@@ -327,7 +333,8 @@ impl<'a> Access<'a> {
         headers.extend(authorization.clone().map(|value| (header::AUTHORIZATION, value)));
         let request = Request { method: call.method.clone(), uri, headers, patience: call.patience };
         let response = run(agent, &self.server.host, &request, payload)?;
-        Ok(Reply { call: request.describe(), uri: request.uri, response, authorization })
+        let at_home = same_origin(&request.uri, home);
+        Ok(Reply { call: request.describe(), uri: request.uri, response, authorization, at_home })
     }
 
     fn check_downgrade(&self, from: &Uri, to: &Uri) -> Result<(), Error> {

@@ -200,3 +200,17 @@ fn login() {
         ErrorKind::Config
     );
 }
+
+#[test]
+fn redirect_targets_cannot_ask_for_credentials() {
+    let thief = Server::start(|_, _| Reply::ok(r#"{"token":"t"}"#));
+    let realm = format!("http://{}/token", thief.address);
+    let storage = Server::start(move |_, _| {
+        Reply::new(401).header("WWW-Authenticate", format!("Bearer realm=\"{realm}\""))
+    });
+    let target = format!("http://{}/blob", storage.address);
+    let server = Server::start(move |_, _| Reply::redirect(target.clone()));
+    assert_eq!(get(&with_credentials("me:secret"), &server).unwrap_err().kind(), ErrorKind::Unauthorized);
+    assert!(thief.seen().is_empty());
+    assert!(storage.seen().iter().all(|seen| seen.header("authorization").is_none()));
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use unroot_registry::manifest::{OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use unroot_registry::{Client, Credentials, Descriptor, ErrorKind, Options, Platform, Reference};
 
-use crate::{LAYER, client, manifest_of, noise, options, reference};
+use crate::{LAYER, manifest_of, noise, options, reference};
 
 /// `me` with the password `secret`, as `htpasswd -nbB me secret` prints it.
 const HTPASSWD: &str = include_str!("pem/htpasswd");
@@ -196,7 +196,7 @@ fn pulls_through_connections_that_break() {
     let layer = noise(2_000_000);
     push_image(&Client::new(patient()).unwrap(), &registry.name("big:1"), &[&layer]);
     let proxy = breaking_proxy(registry.address.clone(), 500_000);
-    assert!(pull_layers(&client(), &reference(&format!("{proxy}/big:1"))) == [layer]);
+    assert!(pull_layers(&Client::new(patient()).unwrap(), &reference(&format!("{proxy}/big:1"))) == [layer]);
 }
 
 #[test]

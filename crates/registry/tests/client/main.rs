@@ -20,7 +20,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Short waits, two retries without pause.
 fn options() -> Options {
-    let short = Duration::from_millis(400);
+    let short = Duration::from_millis(700);
     let timeouts =
         Timeouts { connect: Duration::from_secs(5), stall: short, small: short * 5, commit: short * 5 };
     Options {

@@ -175,7 +175,7 @@ pub struct Server {
 impl Server {
     /// Plain HTTP; the handler also gets how many requests came before.
     pub fn start(handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static) -> Self {
-        Self::launch(None, Arc::new(handler))
+        Self::launch("127.0.0.1", None, Arc::new(handler))
     }
 
     /// HTTPS.
@@ -183,11 +183,20 @@ impl Server {
         config: ServerConfig,
         handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::launch(Some(Arc::new(config)), Arc::new(handler))
+        Self::start_tls_on("127.0.0.1", config, handler)
     }
 
-    fn launch(tls: Option<Arc<ServerConfig>>, handler: Arc<Handler>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// HTTPS on another loopback address.
+    pub fn start_tls_on(
+        ip: &str,
+        config: ServerConfig,
+        handler: impl Fn(&Seen, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::launch(ip, Some(Arc::new(config)), Arc::new(handler))
+    }
+
+    fn launch(ip: &str, tls: Option<Arc<ServerConfig>>, handler: Arc<Handler>) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = seen.clone();

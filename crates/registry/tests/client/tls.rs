@@ -87,14 +87,14 @@ fn authorities_of_directories() {
 
 #[test]
 fn names_must_match() {
-    // The certificate is for 127.0.0.1, not for 127.0.0.2.
-    let server = https(false);
+    // The certificate is for 127.0.0.1 and localhost.
+    let server = Server::start_tls_on("127.0.0.2", config(false), |_, _| Reply::ok("x"));
     let (_directory, client) = certificates(&[("ca.crt", CA)]);
-    let port = server.address.rsplit(':').next().unwrap();
-    let name = reference(&format!("127.0.0.2:{port}/a"));
-    let error = client.config(&name, &Descriptor::of(LAYER, b"x")).unwrap_err();
-    // Nothing may listen there; if something does, it is not trusted.
-    assert!(matches!(error.kind(), ErrorKind::Tls | ErrorKind::Network), "{error}");
+    let error = get(&client, &server).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    assert!(error.to_string().contains("failed to verify certificate"), "{error}");
+    assert!(error.hint().unwrap().starts_with("use a name that is in the certificate"));
+    assert!(server.seen().is_empty());
 }
 
 #[test]
@@ -175,4 +175,25 @@ fn tls_is_not_left() {
     let error = get(&Client::new(options).unwrap(), &realm).unwrap_err();
     assert!(error.to_string().contains("clear text"), "{error}");
     assert!(plain.seen().is_empty());
+}
+
+#[test]
+fn uploads_do_not_leave_tls() {
+    let server = Server::start_tls(config(false), |seen, _| {
+        let host = seen.header("host").unwrap();
+        match (seen.method.as_str(), seen.header("authorization")) {
+            (_, None) => Reply::new(401).header("WWW-Authenticate", "Basic realm=x"),
+            ("HEAD", _) => Reply::new(404),
+            _ => Reply::new(202).header("Location", format!("http://{host}/upload")),
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), &[("ca.crt", CA)]);
+    let credentials = Credentials::parse("me:secret");
+    let options = Options { cert_dir: Some(directory.path().into()), credentials, ..options() };
+    let mut open = || -> std::io::Result<Box<dyn std::io::Read>> { Ok(Box::new(&b"x"[..])) };
+    let name = reference(&server.name("a"));
+    let pushed = Client::new(options).unwrap().push_blob(&name, &Descriptor::of(LAYER, b"x"), &mut open);
+    let error = pushed.unwrap_err();
+    assert!(error.to_string().contains("plain HTTP"), "{error}");
 }
