@@ -1,1 +1,47 @@
-//! .
+//! What the commands mean: containers, images, volumes as life cycles.
+
+pub mod capabilities;
+pub mod create;
+pub mod dirs;
+mod engine;
+mod error;
+pub mod exec;
+pub mod hello;
+pub mod images;
+pub mod limits;
+mod lock;
+pub mod names;
+mod netfiles;
+pub mod plan;
+pub mod record;
+pub mod remove;
+pub mod spec;
+pub mod start;
+pub mod state;
+pub mod stop;
+pub mod users;
+
+use std::sync::OnceLock;
+
+pub use engine::Engine;
+pub use error::{Context, Error, ErrorKind, Result};
+pub use record::Record;
+pub use state::{State, Status};
+
+static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// The name by which the program was called, for the commands that hints name.
+pub fn program() -> &'static str {
+    PROGRAM.get().map_or("unroot", String::as_str)
+}
+
+/// Says by which name the program was called; once, at its start.
+pub fn set_program(name: &str) {
+    let _ = PROGRAM.set(name.to_string());
+}
+
+/// Warns the user. Only what went on in another way than was asked, and did it safely, is a warning.
+pub fn warn(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "WARN: {text}");
+}

@@ -16,6 +16,7 @@ mod archive;
 mod extract;
 mod image;
 mod layer;
+mod mapped;
 mod pipe;
 mod volume;
 

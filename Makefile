@@ -1,0 +1,56 @@
+# unroot: one way for each chore.
+#   make demo      see it work: builds, then shows who is root, from inside and from outside
+#   make test      all tests; as root also those that need root, and the same as an ordinary user
+#   make bench     timings side by side with the floor program and whatever other engines are installed
+#   make check     format, lints, floors, docs, dependencies
+#   make install   binary, man pages, completions            (PREFIX, DESTDIR; ALIASES="podman docker")
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+ALIASES ?=
+CARGO   ?= cargo
+BINARY   = target/release/unroot
+
+.PHONY: all demo test test-vm bench check install clean deps
+
+all: $(BINARY)
+
+$(BINARY): FORCE
+	$(CARGO) build --release --locked -p unroot
+FORCE:
+
+deps:
+	@scripts/dependencies
+
+demo: deps $(BINARY)
+	@scripts/demo $(BINARY)
+
+test: deps
+	@scripts/test
+
+test-vm: $(BINARY)
+	@scripts/test-vm
+
+bench: deps $(BINARY)
+	@bench/run $(BINARY)
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked -p unroot --test floors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed: its checks are left out (cargo install cargo-deny)"; fi
+
+install: $(BINARY)
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/unroot
+	$(BINARY) man $(DESTDIR)$(PREFIX)/share/man/man1
+	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BINARY) completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/unroot
+	$(BINARY) completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_unroot
+	$(BINARY) completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/unroot.fish
+	for name in $(ALIASES); do ln -sf unroot $(DESTDIR)$(PREFIX)/bin/$$name; done
+
+clean:
+	$(CARGO) clean

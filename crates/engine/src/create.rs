@@ -1,0 +1,358 @@
+//! A container comes to be: its image, user, user namespace, volumes and name are settled, then one rename makes
+//! it exist. Killed before that, it leaves a directory whose name begins with a dot and whose lock is free.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use unroot_idmap::{ContainerUserns, IdMaps, IdNeed, MapRequest, UsernsMode};
+use unroot_network::PortMap;
+use unroot_store::Config;
+
+use crate::dirs::{Dirs, make_dir, write_json};
+use crate::engine::Engine;
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::images::{Named, Progress, PullOptions};
+use crate::lock::Lock;
+use crate::names;
+use crate::plan::reason;
+use crate::record::{ImageRef, Record, VolumeUse, claim_name, release_name};
+use crate::spec::{ContainerSpec, FORMAT, Mount, MountKind, Namespace, Root};
+use crate::state::State;
+use crate::users::{self, RootView};
+
+/// Its maker lives and holds its lock.
+pub fn is_being_made(dirs: &Dirs, id: &str) -> bool {
+    let Ok(dir) = File::open(dirs.containers().join(format!(".{id}"))) else { return false };
+    flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err()
+}
+
+/// A container that was just made, with what was read for it.
+#[derive(Debug)]
+pub struct Created {
+    /// Its record.
+    pub record: Record,
+    /// Its image.
+    pub image: Option<Named>,
+}
+
+impl Engine {
+    /// Makes a container.
+    pub fn create(&self, mut spec: ContainerSpec, options: &PullOptions, progress: &dyn Progress) -> Result<Created> {
+        let namespace = self.enter()?.clone();
+        if let Some(name) = &spec.name {
+            names::check(name)?;
+        }
+        let image = match &spec.root {
+            Root::Image(name) => Some(self.image_or_pull(name, spec.pull, options, progress)?),
+            Root::Directory { path, .. } => {
+                check_root(path)?;
+                None
+            }
+        };
+        let id = names::new_id()?;
+        let config = image.as_ref().map(|i| i.image.config.config.clone()).unwrap_or_default();
+        check(&spec, self)?;
+        // what cannot work is refused before anything is made
+        let view = self.root_view(&spec, image.as_ref(), None);
+        let wanted_user = spec.process.user.clone().unwrap_or_else(|| config.user.clone());
+        let (userns, default_user) = self.userns(&spec, &namespace, image.as_ref())?;
+        if spec.process.user.is_some() || default_user.is_none() {
+            users::resolve(&view, &wanted_user, &spec.process.groups)?;
+        }
+        let ports = settle_ports(&spec, &config)?;
+        if let Some(file) = &spec.life.cidfile
+            && file.exists()
+        {
+            return Err(Error::engine(format_args!("container id file exists. Ensure another container is not using it or delete {}", file.display())));
+        }
+        if spec.replace
+            && let Some(name) = &spec.name
+            && let Ok(old) = self.find(name)
+        {
+            self.remove(&old, true, Some(0), true)?;
+        }
+        let temporary = self.dirs.containers().join(format!(".{id}"));
+        make_dir(&temporary)?;
+        let made = self.make(&mut spec, image.as_ref(), &id, &temporary, userns, default_user, ports, &config);
+        let record = made.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
+        if let Some(file) = &record.spec.life.cidfile {
+            fs::write(file, &record.id).map_err(|e| {
+                let _ = self.remove(&record, true, Some(0), true);
+                Error::engine(format_args!("write --cidfile {}: {}", file.display(), reason(&e)))
+            })?;
+        }
+        Ok(Created { record, image })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what was settled, used once")]
+    fn make(
+        &self,
+        spec: &mut ContainerSpec,
+        image: Option<&Named>,
+        id: &str,
+        temporary: &Path,
+        userns: ContainerUserns,
+        default_user: Option<(u32, u32)>,
+        ports: Vec<String>,
+        config: &Config,
+    ) -> Result<Record> {
+        let lock = File::open(temporary).context(|| format!("open {}", temporary.display()))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).context(|| format!("flock {}", temporary.display()))?;
+        let maps = match userns {
+            ContainerUserns::New(maps) => Some(maps),
+            _ => None,
+        };
+        for dir in ["upper", "work"] {
+            make_dir(&temporary.join(dir))?;
+        }
+        let root_of = |map: &IdMaps| (map.uid.to_outside(0).unwrap_or(0), map.gid.to_outside(0).unwrap_or(0));
+        let (uid, gid) = maps.as_ref().map_or((0, 0), root_of);
+        use std::os::unix::fs::PermissionsExt as _;
+        let upper = temporary.join("upper");
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).context(|| "chmod upper".into())?;
+        if (uid, gid) != (0, 0) {
+            std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).context(|| "chown upper".into())?;
+        }
+        let given = spec.name.is_some();
+        let mut record = Record {
+            format: FORMAT,
+            id: id.into(),
+            name: String::new(),
+            created: unroot_monitor::log::now(),
+            spec: spec.clone(),
+            image: image.map(|i| ImageRef { id: i.image.id.clone(), name: i.name.clone(), digest: i.image.digest.clone() }),
+            maps,
+            userns: spec.namespaces.user.clone().unwrap_or_default(),
+            default_user,
+            volumes: Vec::new(),
+            ports,
+        };
+        record.volumes = self.volumes_for(&mut record, config, temporary)?;
+        for _ in 0..20 {
+            record.name = spec.name.clone().unwrap_or_else(names::random);
+            match claim_name(&self.dirs, &record.name, id) {
+                Ok(()) => break,
+                Err(e) if given || e.kind() != ErrorKind::InUse => {
+                    self.drop_volumes(&record.volumes);
+                    return Err(e);
+                }
+                Err(_) => record.name.clear(),
+            }
+        }
+        write_json(&temporary.join("container.json"), &record)?;
+        fs::rename(temporary, self.dirs.container(id)).context(|| format!("publish container {id}")).inspect_err(|_| {
+            release_name(&self.dirs, &record.name, id);
+        })?;
+        Ok(record)
+    }
+
+    fn userns(
+        &self,
+        spec: &ContainerSpec,
+        namespace: &unroot_idmap::EngineNamespace,
+        image: Option<&Named>,
+    ) -> Result<(ContainerUserns, Option<(u32, u32)>)> {
+        let mode: UsernsMode = spec.namespaces.user.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
+        let own = spec.namespaces.uidmap.len() + spec.namespaces.gidmap.len() > 0
+            || spec.namespaces.subuidname.is_some()
+            || spec.namespaces.subgidname.is_some();
+        if matches!(mode, UsernsMode::Default | UsernsMode::Host) && !own {
+            return Ok((ContainerUserns::Engine, None));
+        }
+        let taken: Vec<IdMaps> = match mode {
+            UsernsMode::Auto { .. } => self.containers()?.into_iter().filter_map(|c| c.maps).collect(),
+            _ => Vec::new(),
+        };
+        let request = MapRequest {
+            mode,
+            uidmap: spec.namespaces.uidmap.clone(),
+            gidmap: spec.namespaces.gidmap.clone(),
+            subuidname: spec.namespaces.subuidname.clone(),
+            subgidname: spec.namespaces.subgidname.clone(),
+        };
+        let (uid, gid) = image.map_or((0, 0), |i| i.image.max_ids);
+        let chosen = unroot_idmap::container_userns(&request, namespace, IdNeed { uid, gid }, &taken).map_err(|e| {
+            let hint = e.hint().map(str::to_string);
+            hint.into_iter().fold(Error::engine(e), |error, hint| error.with_hint(hint))
+        })?;
+        match &chosen.0 {
+            ContainerUserns::Join(_) | ContainerUserns::JoinContainer(_) => {
+                Err(Error::engine(format_args!("--userns={}: joining a user namespace is not there yet; there are host, keep-id, nomap, auto, --uidmap and --gidmap", request.mode)))
+            }
+            _ => Ok(chosen),
+        }
+    }
+
+    /// The container's files as they would be merged, without mounting them.
+    pub fn root_view(&self, spec: &ContainerSpec, image: Option<&Named>, id: Option<&str>) -> RootView {
+        let upper = id.map(|id| self.dirs.container(id).join("upper"));
+        let lower = match (&spec.root, image) {
+            (_, Some(named)) => self.store.lower_dirs(&named.image),
+            (Root::Directory { path, .. }, _) => vec![path.clone()],
+            _ => Vec::new(),
+        };
+        RootView::new(&upper.into_iter().chain(lower).collect::<Vec<_>>())
+    }
+
+    /// Makes the volumes that a container needs, and points its mounts at them.
+    fn volumes_for(&self, record: &mut Record, config: &Config, temporary: &Path) -> Result<Vec<VolumeUse>> {
+        let volumes = self.store.volumes();
+        let mut used = Vec::new();
+        let image_volume = record.spec.files.image_volume.clone().unwrap_or_else(|| "anonymous".into());
+        for path in config.volumes.keys() {
+            let path = format!("/{}", path.trim_matches('/'));
+            if record.spec.files.mounts.iter().any(|m| m.target == path) {
+                continue;
+            }
+            match image_volume.as_str() {
+                "anonymous" | "bind" => record.spec.files.mounts.push(Mount { kind: MountKind::Volume, target: path, ..Mount::default() }),
+                "tmpfs" => record.spec.files.mounts.push(Mount { kind: MountKind::Tmpfs, target: path, ..Mount::default() }),
+                _ => {}
+            }
+        }
+        let mut mounts = record.spec.files.mounts.clone();
+        for (n, mount) in mounts.iter_mut().enumerate() {
+            if mount.options.iter().any(|o| o == "O") {
+                self.overlay_dirs(mount, temporary, &record.id, n)?;
+            }
+            if mount.kind != MountKind::Volume {
+                continue;
+            }
+            let anonymous = mount.source.is_empty();
+            let name = if anonymous { names::new_id()? } else { mount.source.clone() };
+            if volumes.get(&name).map_err(Error::engine)?.is_none() {
+                match volumes.create(&name, std::collections::BTreeMap::new(), anonymous, record.created) {
+                    Ok(_) | Err(unroot_store::Error::InUse(_)) => {}
+                    Err(e) => return Err(Error::engine(e)),
+                }
+            }
+            let path = volumes.data(&name);
+            let keep = mount.options.iter().any(|o| o == "nocopy");
+            let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+            if is_empty && !keep {
+                mount.options.push("tmpcopyup".into());
+            }
+            mount.source = path.to_string_lossy().into_owned();
+            used.push(VolumeUse { name, target: mount.target.clone(), anonymous, path });
+        }
+        record.spec.files.mounts = mounts;
+        Ok(used)
+    }
+
+    /// `:O` writes into the container's own directories, unless it was told where to.
+    fn overlay_dirs(&self, mount: &mut Mount, temporary: &Path, id: &str, n: usize) -> Result<()> {
+        if mount.options.iter().any(|o| o.starts_with("upperdir=")) {
+            return Ok(());
+        }
+        for kind in ["upper", "work"] {
+            let name = format!("overlay-{n}-{kind}");
+            make_dir(&temporary.join(&name))?;
+            mount.options.push(format!("{kind}dir={}", self.dirs.container(id).join(&name).display()));
+        }
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        // the merged directory has the mode and owner of the upper one
+        if let Ok(meta) = fs::metadata(&mount.source) {
+            let upper = temporary.join(format!("overlay-{n}-upper"));
+            let _ = fs::set_permissions(&upper, fs::Permissions::from_mode(meta.mode() & 0o7777));
+            let _ = std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid()));
+        }
+        Ok(())
+    }
+
+    /// Removes a container's anonymous volumes.
+    pub fn drop_volumes(&self, volumes: &[VolumeUse]) {
+        for volume in volumes.iter().filter(|v| v.anonymous) {
+            let _ = self.store.volumes().remove(&volume.name);
+        }
+    }
+
+    /// Removes a container; with `force` also one that runs. Anonymous volumes go too if asked.
+    pub fn remove(&self, record: &Record, force: bool, timeout: Option<u32>, volumes: bool) -> Result<()> {
+        self.enter()?;
+        let lock = Lock::take(&self.dirs, &record.id)?;
+        let state = State::observe(&self.dirs, &record.id)?;
+        if state.is_live() {
+            if !force {
+                return Err(Error::state(format_args!(
+                    "cannot remove container {} as it is {} - running or paused containers cannot be removed without force: container state improper",
+                    record.id,
+                    state.status.as_str()
+                )));
+            }
+            // (with --rm its monitor removes it as it ends, and needs the lock for that)
+            drop(lock);
+            crate::stop::stop(&self.dirs, record, timeout, self.stop_signal(record))?;
+            return match Lock::take(&self.dirs, &record.id) {
+                Ok(lock) => self.remove_stopped(record, lock, volumes),
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                Err(e) => Err(e),
+            };
+        }
+        self.remove_stopped(record, lock, volumes)
+    }
+
+    fn remove_stopped(&self, record: &Record, lock: Lock, volumes: bool) -> Result<()> {
+        crate::remove::settle(&self.dirs, record, &lock)?;
+        crate::remove::remove(&self.dirs, record, lock)?;
+        if volumes {
+            self.drop_volumes(&record.volumes);
+        }
+        Ok(())
+    }
+
+    /// How a container is asked to stop: as was said, as its image says, SIGTERM.
+    pub fn stop_signal(&self, record: &Record) -> i32 {
+        let given = record.spec.life.stop_signal.map(|s| s as i32);
+        let image = || {
+            let image = self.store.image_by_id(&record.image.as_ref()?.id).ok()??;
+            unroot_sys::signal::parse(&image.config.config.stop_signal)
+        };
+        given.or_else(image).unwrap_or(15)
+    }
+}
+
+fn check_root(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(Error::engine(format_args!("--rootfs {}: not a directory", path.display()))),
+        Err(e) => Err(Error::engine(format_args!("--rootfs {}: {}", path.display(), reason(&e)))),
+    }
+}
+
+/// What has to be there, is.
+fn check(spec: &ContainerSpec, engine: &Engine) -> Result<()> {
+    for mount in &spec.files.mounts {
+        if mount.kind == MountKind::Bind {
+            fs::symlink_metadata(&mount.source).map_err(|e| Error::engine(format_args!("statfs {}: {}", mount.source, reason(&e))))?;
+        }
+    }
+    for device in &spec.files.devices {
+        crate::plan::device_of(&device.source, &device.target)?;
+    }
+    let joins = [&spec.namespaces.pid, &spec.namespaces.ipc, &spec.namespaces.uts, &spec.namespaces.cgroup];
+    for name in joins.into_iter().filter_map(|n| if let Namespace::Container(name) = n { Some(name) } else { None }) {
+        engine.find(name)?;
+    }
+    let mode: unroot_network::Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
+    if let unroot_network::Mode::Container(name) = &mode {
+        engine.find(name)?;
+    }
+    Ok(())
+}
+
+/// Published ports with free ones found, each as a text.
+fn settle_ports(spec: &ContainerSpec, config: &Config) -> Result<Vec<String>> {
+    let mut wanted: Vec<String> = spec.network.publish.clone();
+    if spec.network.publish_all {
+        wanted.extend(config.exposed_ports.keys().cloned());
+        wanted.extend(spec.network.expose.iter().cloned());
+    }
+    let mut ports = Vec::new();
+    for text in &wanted {
+        ports.extend(PortMap::parse(text).map_err(Error::engine)?);
+    }
+    PortMap::settle(&mut ports).map_err(Error::engine)?;
+    Ok(ports.iter().map(|p| p.to_string()).collect())
+}

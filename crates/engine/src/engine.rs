@@ -1,0 +1,59 @@
+//! The engine: who runs it, where its state is, and the user namespace that it works in.
+
+use std::sync::OnceLock;
+use std::path::PathBuf;
+
+use unroot_idmap::{EngineNamespace, EngineUser};
+use unroot_store::Store;
+
+use crate::dirs::{Dirs, make_dir};
+use crate::error::{Error, Result};
+use crate::record::{self, Record};
+
+/// One user's engine.
+#[derive(Debug)]
+pub struct Engine {
+    /// Where its state is.
+    pub dirs: Dirs,
+    /// Who runs it.
+    pub user: EngineUser,
+    /// Its images, layers and volumes.
+    pub store: Store,
+    namespace: OnceLock<EngineNamespace>,
+}
+
+impl Engine {
+    /// The engine of whoever runs this process; nothing is made or entered yet.
+    pub fn open(root: Option<PathBuf>, run: Option<PathBuf>) -> Result<Self> {
+        let user = EngineUser::current();
+        let dirs = Dirs::locate(user.uid, &user.home, root, run)?;
+        let store = Store::new(&dirs.root);
+        Ok(Self { dirs, user, store, namespace: OnceLock::new() })
+    }
+
+    /// Enters the engine's user namespace, once. The process must have one thread.
+    pub fn enter(&self) -> Result<&EngineNamespace> {
+        if let Some(namespace) = self.namespace.get() {
+            return Ok(namespace);
+        }
+        let namespace = unroot_idmap::enter(&self.user).map_err(|e| {
+            let hint = e.hint().map(str::to_string);
+            let error = Error::engine(e);
+            hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
+        })?;
+        make_dir(&self.dirs.containers())?;
+        make_dir(&self.dirs.names())?;
+        make_dir(&self.dirs.run.join("containers"))?;
+        Ok(self.namespace.get_or_init(|| namespace))
+    }
+
+    /// A container by name, id or the beginning of an id.
+    pub fn find(&self, name: &str) -> Result<Record> {
+        record::find(&self.dirs, name)
+    }
+
+    /// All containers, oldest first.
+    pub fn containers(&self) -> Result<Vec<Record>> {
+        record::all(&self.dirs)
+    }
+}

@@ -1,0 +1,138 @@
+//! A further process in a running container.
+
+use std::os::fd::AsFd as _;
+
+use unroot_monitor::attach::Outcome;
+use unroot_monitor::session;
+use unroot_monitor::terminal::DetachKeys;
+use unroot_runtime::Stdio;
+use unroot_runtime::exec::Request;
+use unroot_runtime::spec::{Process, Rlimit, User};
+
+use crate::capabilities;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::record::Record;
+use crate::state::State;
+use crate::users::{self, RootView};
+
+/// What `exec` was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ExecSpec {
+    /// The command.
+    pub command: Vec<String>,
+    /// `-e`, `--env-file`.
+    pub env: Vec<(String, String)>,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `-w`.
+    pub workdir: Option<String>,
+    /// `-t`.
+    pub terminal: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-d`.
+    pub detach: bool,
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+    /// `--detach-keys`.
+    pub detach_keys: DetachKeys,
+}
+
+impl Engine {
+    /// Runs a command in a container; its exit code.
+    pub fn exec(&self, record: &Record, spec: &ExecSpec) -> Result<Outcome> {
+        let state = State::observe(&self.dirs, &record.id)?;
+        let Some(init) = state.process() else {
+            return Err(Error::state("can only create exec sessions on running containers: container state improper"));
+        };
+        let process = self.exec_process(record, init.pid, spec)?;
+        let profile = if spec.privileged { unroot_runtime::seccomp::Profile::Unconfined } else { crate::start::profile_of(record) };
+        let cgroup = state.run.as_ref().and_then(|r| r.cgroup.as_ref()).and_then(|p| unroot_cgroup::Cgroup::open(p.as_ref()));
+        let handle = cgroup.as_ref().and_then(|c| c.handle().ok());
+        let request = Request {
+            init: init.pid,
+            process: &process,
+            seccomp: &profile,
+            cgroup: handle.as_ref().map(|h| h.as_fd()),
+            preserved_fds: spec.preserve_fds,
+            survives: spec.detach,
+        };
+        let failed = |e: unroot_runtime::Error| match e {
+            unroot_runtime::Error::Start(start) => Error::new(
+                match start.exit_code {
+                    126 => ErrorKind::NotExecutable,
+                    127 => ErrorKind::CommandNotFound,
+                    _ => ErrorKind::Engine,
+                },
+                start.text,
+            ),
+            other => Error::engine(other),
+        };
+        if spec.detach {
+            unroot_runtime::exec::spawn(&request, Stdio::default()).map_err(failed)?;
+            return Ok(Outcome::Detached);
+        }
+        let mut ends = session::pipes(spec.interactive).map_err(Error::engine)?;
+        let stdio = match spec.terminal {
+            true => Stdio::default(),
+            false => {
+                let [stdin, stdout, stderr] = std::mem::take(&mut ends.process);
+                Stdio { stdin, stdout, stderr }
+            }
+        };
+        let running = unroot_runtime::exec::spawn(&request, stdio).map_err(failed)?;
+        let forward = |signal: i32| {
+            if let Some(signal) = unroot_sys::signal::signal_from_raw(signal) {
+                let _ = rustix::process::pidfd_send_signal(&running.pidfd, signal);
+            }
+        };
+        let options = session::Options { stdin: spec.interactive, detach_keys: spec.detach_keys.clone(), forward: &forward };
+        session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options).map_err(Error::engine)
+    }
+
+    fn exec_process(&self, record: &Record, init: u32, spec: &ExecSpec) -> Result<Process> {
+        let image = record.image.as_ref().and_then(|i| self.store.image_by_id(&i.id).ok().flatten());
+        let config = image.map(|i| i.config.config).unwrap_or_default();
+        let view = RootView::new(&[format!("/proc/{init}/root").into()]);
+        let user = match &spec.user {
+            Some(user) => users::resolve(&view, user, &[])?,
+            None => self.process_user(record, &view, &config)?,
+        };
+        let in_user_namespace = record.maps.is_some() || self.user.is_rootless();
+        let security = &record.spec.security;
+        let available = limits::own_capabilities(in_user_namespace);
+        let capabilities = capabilities::sets(&security.cap_add, &security.cap_drop, security.privileged || spec.privileged, user.uid, available)?;
+        Ok(Process {
+            terminal: spec.terminal,
+            env: exec_env(record, &config, spec, user.home.as_deref()),
+            user: User { uid: user.uid, gid: user.gid, umask: Some(record.spec.process.umask.unwrap_or(0o022)), additional_gids: user.groups },
+            args: spec.command.clone(),
+            cwd: spec.workdir.clone().or_else(|| record.spec.process.workdir.clone()).unwrap_or_else(|| if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }),
+            capabilities,
+            rlimits: record.spec.process.ulimits.iter().filter(|l| l.name != "host").map(|l| Rlimit { kind: format!("RLIMIT_{}", l.name.to_ascii_uppercase()), soft: l.soft, hard: l.hard }).collect(),
+            no_new_privileges: security.options.iter().any(|o| o.starts_with("no-new-privileges") && !o.ends_with("false")),
+            oom_score_adj: None,
+        })
+    }
+}
+
+fn exec_env(record: &Record, config: &unroot_store::Config, spec: &ExecSpec, home: Option<&str>) -> Vec<String> {
+    let mut all: Vec<(String, String)> = vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()), ("container".into(), "unroot".into())];
+    let mut set = |name: &str, value: &str| match all.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value.into(),
+        None => all.push((name.into(), value.into())),
+    };
+    if spec.terminal {
+        set("TERM", "xterm");
+    }
+    config.env.iter().filter_map(|e| e.split_once('=')).for_each(|(n, v)| set(n, v));
+    record.spec.process.env.iter().for_each(|(n, v)| set(n, v));
+    set("HOSTNAME", record.spec.process.hostname.as_deref().unwrap_or(record.short_id()));
+    set("HOME", home.unwrap_or("/"));
+    spec.env.iter().for_each(|(n, v)| set(n, v));
+    all.into_iter().map(|(n, v)| format!("{n}={v}")).collect()
+}

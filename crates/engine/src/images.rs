@@ -1,0 +1,344 @@
+//! Images by the names that users type, and pulling them.
+
+use std::io::Read;
+use std::sync::Mutex;
+
+use unroot_registry::{Auth, Client, Descriptor, Name, Options, Platform, Reference, RegistriesConf, Resolved, UserEnvironment};
+use unroot_store::Image;
+
+use crate::engine::Engine;
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::spec::PullPolicy;
+
+/// How to ask a registry.
+#[derive(Clone, Debug, Default)]
+pub struct PullOptions {
+    /// `--tls-verify`.
+    pub tls_verify: Option<bool>,
+    /// `--cert-dir`.
+    pub cert_dir: Option<std::path::PathBuf>,
+    /// `--authfile`.
+    pub authfile: Option<std::path::PathBuf>,
+    /// `--creds USER[:PASSWORD]`.
+    pub creds: Option<String>,
+    /// `--retry`.
+    pub retry: Option<u32>,
+    /// `--retry-delay`, seconds.
+    pub retry_delay: Option<u64>,
+    /// `--platform`, `os/arch[/variant]`.
+    pub platform: Option<String>,
+}
+
+/// Is told how a pull goes; from several threads at once.
+pub trait Progress: Sync {
+    /// Something to say on a line of its own.
+    fn say(&self, line: &str);
+    /// A layer begins: its number among all, its digest, its bytes.
+    fn begin(&self, layer: usize, digest: &str, size: u64);
+    /// So many more bytes of it are here.
+    fn advance(&self, layer: usize, bytes: u64);
+    /// It is here; `already` if it was before.
+    fn end(&self, layer: usize, already: bool);
+}
+
+/// An image, and the name that it was found by.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The image.
+    pub image: Image,
+    /// Its full name; its id where it was found by that.
+    pub name: String,
+}
+
+impl Engine {
+    fn environment(&self) -> UserEnvironment {
+        UserEnvironment::current(self.user.uid, self.user.home.clone())
+    }
+
+    fn registries(&self) -> Result<RegistriesConf> {
+        RegistriesConf::load(&self.environment()).map_err(registry_error)
+    }
+
+    /// Full names that a typed one may stand for in the store, the likeliest first.
+    fn local_candidates(&self, text: &str) -> Result<Vec<String>> {
+        let full = |reference: Reference| reference.or_latest().to_string();
+        match Name::parse(text) {
+            Err(e) => Err(Error::engine(e)),
+            Ok(Name::Full(reference)) => Ok(vec![full(reference)]),
+            Ok(Name::Short(short)) => {
+                let local = short.on_registry("localhost").map(full).map_err(Error::engine)?;
+                let mut all = vec![local];
+                if let Ok(resolution) = self.registries().and_then(|r| r.resolve_short(&short).map_err(registry_error)) {
+                    all.extend(resolution.candidates.into_iter().map(full));
+                }
+                all.extend(Reference::parse_normalized(text).map(full).ok());
+                Ok(all)
+            }
+        }
+    }
+
+    /// An image of the store by name, digest, id or the beginning of an id.
+    pub fn local_image(&self, text: &str) -> Result<Option<Named>> {
+        let plain = text.trim_start_matches("sha256:");
+        if plain.len() >= 3 && plain.bytes().all(|b| b.is_ascii_hexdigit()) {
+            let ids = self.store.ids_with_prefix(plain);
+            if let [id] = &ids[..] {
+                // a name goes before the beginning of an id
+                if plain.len() == 64 || text.starts_with("sha256:") || self.by_name(text)?.is_none() {
+                    let image = self.store.image_by_id(id).map_err(Error::engine)?;
+                    return Ok(image.map(|image| Named { name: id.clone(), image }));
+                }
+            }
+        }
+        self.by_name(text)
+    }
+
+    fn by_name(&self, text: &str) -> Result<Option<Named>> {
+        // what is stored under exactly this name needs no parsing
+        if text.contains('/') && text.rsplit('/').next().is_some_and(|last| last.contains(':'))
+            && let Some(image) = self.store.image_by_name(text).map_err(Error::engine)?
+        {
+            return Ok(Some(Named { image, name: text.into() }));
+        }
+        if text.starts_with("sha256:") {
+            return Ok(None);
+        }
+        for name in self.local_candidates(text)? {
+            if let Some(image) = self.store.image_by_name(&name).map_err(Error::engine)? {
+                return Ok(Some(Named { image, name }));
+            }
+            if let Some((repository, digest)) = name.split_once('@') {
+                let repository = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(repository, |(r, _)| r);
+                for (known, id) in self.store.names() {
+                    if known.starts_with(&format!("{repository}:")) || known.starts_with(&format!("{repository}@")) {
+                        let image = self.store.image_by_id(&id).map_err(Error::engine)?.filter(|i| i.digest == digest);
+                        if let Some(image) = image {
+                            return Ok(Some(Named { image, name }));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// An image of the store, or an error.
+    pub fn image(&self, text: &str) -> Result<Named> {
+        self.local_image(text)?.ok_or_else(|| Error::not_found(format_args!("{text}: image not known")))
+    }
+
+    /// The image for a container: of the store or, as the policy says, of a registry.
+    pub fn image_or_pull(&self, text: &str, policy: PullPolicy, options: &PullOptions, progress: &dyn Progress) -> Result<Named> {
+        if text.is_empty() {
+            return Err(Error::engine("repository name must have at least one component: invalid reference format"));
+        }
+        if text == crate::hello::NAME || text == "unroot/hello" {
+            return self.hello_image();
+        }
+        let local = self.local_image(text)?;
+        match (policy, local) {
+            (PullPolicy::Missing | PullPolicy::Never | PullPolicy::Newer, Some(found)) if policy != PullPolicy::Newer => self.usable(found),
+            (PullPolicy::Never, None) => Err(Error::not_found(format_args!("{text}: image not known"))),
+            (PullPolicy::Newer, Some(found)) => match self.pull(text, options, progress) {
+                Ok(pulled) => Ok(pulled),
+                Err(_) => self.usable(found),
+            },
+            _ => self.pull(text, options, progress),
+        }
+    }
+
+    /// Not one whose layers were lost.
+    fn usable(&self, found: Named) -> Result<Named> {
+        match self.store.missing_layer(&found.image) {
+            None => Ok(found),
+            Some(layer) => Err(Error::engine(format_args!("image {}: layer {layer} is missing in the store", found.name))
+                .with_hint(format_args!("{} pull {}, which fetches only what is missing", crate::program(), found.name))),
+        }
+    }
+
+    /// Pulls an image: all its layers at once, each in one pass.
+    pub fn pull(&self, text: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Named> {
+        self.enter()?;
+        let text = text.strip_prefix("docker://").unwrap_or(text);
+        let environment = self.environment();
+        let conf = self.registries()?;
+        let (candidates, description) = match Name::parse(text).map_err(Error::engine)? {
+            Name::Full(reference) => (vec![reference], None),
+            Name::Short(short) => {
+                let resolution = conf.resolve_short(&short).map_err(registry_error)?;
+                let description = resolution.description.clone();
+                (resolution.unattended().map_err(registry_error)?, Some(description))
+            }
+        };
+        if let Some(description) = description {
+            progress.say(&description);
+        }
+        let auth = Auth::load(options.authfile.as_deref(), &environment).map_err(registry_error)?;
+        let client = Client::new(Options {
+            tls_verify: options.tls_verify,
+            cert_dir: options.cert_dir.clone(),
+            certs_d: environment.certs_d(),
+            credentials: options.creds.as_deref().and_then(unroot_registry::Credentials::parse),
+            auth: auth.with_helpers(conf.credential_helpers()),
+            conf,
+            retry: options.retry.unwrap_or(3),
+            retry_delay: options.retry_delay.map(std::time::Duration::from_secs),
+            ..Options::default()
+        })
+        .map_err(registry_error)?;
+        let platform = match &options.platform {
+            Some(text) => text.parse::<Platform>().map_err(Error::engine)?,
+            None => Platform::host(),
+        };
+        let mut failures = Vec::new();
+        for candidate in candidates {
+            let reference = candidate.or_latest();
+            progress.say(&format!("Trying to pull {reference}..."));
+            match client.resolve(&reference, &platform) {
+                Ok(resolved) => return self.fetch(&client, &reference, &resolved, progress),
+                Err(e) => failures.push((reference, e)),
+            }
+        }
+        match &failures[..] {
+            [] => Err(Error::engine(format_args!("short-name {text:?} did not resolve to an alias and no unqualified-search registries are defined in \"/etc/containers/registries.conf\""))
+                .with_hint("write the full name, such as docker.io/library/NAME")),
+            [(_, only)] => {
+                let hint = only.hint().map(str::to_string);
+                let error = Error::engine(format_args!("{only}"));
+                Err(hint.into_iter().fold(error, |e, h| e.with_hint(h)))
+            }
+            several => {
+                let lines: Vec<String> = several.iter().map(|(reference, e)| format!("  * {reference}: {e}")).collect();
+                Err(Error::engine(format_args!("{} errors occurred while pulling:\n{}", several.len(), lines.join("\n"))))
+            }
+        }
+    }
+
+    fn fetch(&self, client: &Client, reference: &Reference, resolved: &Resolved, progress: &dyn Progress) -> Result<Named> {
+        progress.say("Getting image source signatures");
+        let config = client.config(&resolved.reference, &resolved.config).map_err(registry_error)?;
+        let parsed: unroot_store::ImageConfig =
+            serde_json::from_slice(&config).context(|| format!("{reference}: image configuration"))?;
+        let diff_ids = &parsed.rootfs.diff_ids;
+        if diff_ids.len() != resolved.layers.len() {
+            return Err(Error::engine(format_args!("{reference}: {} layers, but {} diff IDs", resolved.layers.len(), diff_ids.len())));
+        }
+        let ids = self.id_check()?;
+        let failure: Mutex<Option<Error>> = Mutex::new(None);
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let (Some(layer), Some(diff_id)) = (resolved.layers.get(n), diff_ids.get(n)) else { return };
+                if failure.lock().is_ok_and(|f| f.is_some()) {
+                    return;
+                }
+                if let Err(e) = self.fetch_layer(client, &resolved.reference, n, layer, diff_id, &ids, progress)
+                    && let Ok(mut first) = failure.lock()
+                {
+                    first.get_or_insert(e);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..resolved.layers.len().min(6)).for_each(|_| drop(scope.spawn(work))));
+        if let Some(error) = failure.into_inner().unwrap_or(None) {
+            return Err(error);
+        }
+        progress.say("Writing manifest to image destination");
+        let image = self.store.put_image(&resolved.manifest, &config, unroot_monitor::log::now()).map_err(Error::engine)?;
+        let name = reference.to_string();
+        self.store.tag(&image.id, &name).map_err(Error::engine)?;
+        Ok(Named { image, name })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one layer's coordinates, used once")]
+    fn fetch_layer(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        n: usize,
+        layer: &Descriptor,
+        diff_id: &str,
+        ids: &IdCheck,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        progress.begin(n, layer.digest.as_str(), layer.size);
+        if self.store.layer(diff_id).is_some() {
+            progress.end(n, true);
+            return Ok(());
+        }
+        let blob = client.blob(reference, layer).map_err(registry_error)?;
+        let counted = Counted { inner: blob, n, progress };
+        let checked = |path: &str, uid: u64, gid: u64| ids.check(path, uid, gid);
+        self.store
+            .ingest_layer(counted, Some(diff_id), &checked)
+            .map_err(|e| match e {
+                unroot_store::Error::Ids(text) => ids.error(&format!("{reference}: layer {}", layer.digest), &text),
+                e => Error::engine(format_args!("{reference}: layer {}: {e}", layer.digest)),
+            })?;
+        progress.end(n, false);
+        Ok(())
+    }
+
+    /// Which ids layers may have here.
+    pub fn id_check(&self) -> Result<IdCheck> {
+        let namespace = self.enter()?;
+        Ok(IdCheck {
+            uid: namespace.maps.uid.clone(),
+            gid: namespace.maps.gid.clone(),
+            user: namespace.user.clone(),
+            single: namespace.single_id.clone(),
+        })
+    }
+
+    /// Names of an image.
+    pub fn names_of(&self, id: &str) -> Vec<String> {
+        self.store.names().into_iter().filter(|(_, owner)| owner == id).map(|(name, _)| name).collect()
+    }
+}
+
+/// Ids that the engine's namespace has.
+pub struct IdCheck {
+    uid: unroot_idmap::IdMap,
+    gid: unroot_idmap::IdMap,
+    user: unroot_idmap::EngineUser,
+    single: Option<String>,
+}
+
+impl IdCheck {
+    /// Why an entry of a layer cannot be made.
+    pub fn check(&self, path: &str, uid: u64, gid: u64) -> std::result::Result<(), String> {
+        let one = |what: &str, id: u64, map: &unroot_idmap::IdMap, file: &str| match u32::try_from(id).ok().and_then(|id| map.to_outside(id)) {
+            Some(_) => Ok(()),
+            None => Err(format!("/{} belongs to {what} {id}, which has no id on the host: {}'s map has the {what}s {} ({file})", path.trim_start_matches('/'), self.user.name, map.ranges())),
+        };
+        one("uid", uid, &self.uid, "/etc/subuid").and_then(|()| one("gid", gid, &self.gid, "/etc/subgid"))
+    }
+
+    /// The error of a layer with such an entry.
+    pub fn error(&self, what: &str, text: &str) -> Error {
+        let why = self.single.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        Error::engine(format_args!("{what}: {text}{why}")).with_hint(unroot_idmap::engine::cure_of_single_id(&self.user))
+    }
+}
+
+struct Counted<'a, R> {
+    inner: R,
+    n: usize,
+    progress: &'a dyn Progress,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.progress.advance(self.n, length as u64);
+        Ok(length)
+    }
+}
+
+/// A registry's error with its cure.
+pub fn registry_error(e: unroot_registry::Error) -> Error {
+    let hint = e.hint().map(str::to_string);
+    let error = Error::new(ErrorKind::Engine, e);
+    hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
+}

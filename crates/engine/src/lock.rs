@@ -1,0 +1,66 @@
+//! A lock around one container, held while a verb changes it; readers never take it.
+//!
+//! It is a flock on `run/containers/ID/lock`... of a file that is never removed while the container is there, so
+//! it dies with its holder, however that ends.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::dirs::Dirs;
+use crate::error::{Context as _, Error, Result};
+
+/// Held until dropped, or until every process that inherited it has ended.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Waits for the container's lock; not found if the container goes away meanwhile.
+    pub fn take(dirs: &Dirs, id: &str) -> Result<Self> {
+        Self::open(dirs, id, FlockOperation::LockExclusive)?.ok_or_else(|| unreachable_busy(id))
+    }
+
+    /// Takes it if nobody has it.
+    pub fn try_take(dirs: &Dirs, id: &str) -> Result<Option<Self>> {
+        Self::open(dirs, id, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn open(dirs: &Dirs, id: &str, operation: FlockOperation) -> Result<Option<Self>> {
+        let path: PathBuf = dirs.container(id).join("lock");
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => {
+                    Error::not_found(format_args!("no container with ID {id} found: no such container"))
+                }
+                _ => Error::engine(format_args!("open {}: {e}", path.display())),
+            })?;
+        match rustix::io::retry_on_intr(|| flock(&file, operation)) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(e).context(|| format!("flock {}", path.display())),
+        }
+        if !dirs.container(id).exists() {
+            return Err(Error::not_found(format_args!("no container with ID {id} found: no such container")));
+        }
+        Ok(Some(Self { file }))
+    }
+
+    /// Gives it back, for all processes that inherited it.
+    pub fn release(self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+fn unreachable_busy(id: &str) -> Error {
+    Error::engine(format_args!("flock of container {id}: would block, although told to wait"))
+}

@@ -1,0 +1,196 @@
+//! Files that the engine makes for a container and mounts into it: names of hosts, users, and a mark.
+
+use std::fs;
+use std::path::Path;
+
+use unroot_network::files::{Resolv, hosts, resolv_conf};
+use unroot_network::{DNS_FORWARD, HOST_ADDRESS, Mode};
+
+use crate::dirs::write_file;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::record::Record;
+use crate::spec::Namespace;
+use crate::users::{ResolvedUser, RootView, name_of_uid};
+
+/// Writes them; each with its path in the container.
+pub fn write(engine: &Engine, record: &Record, network: &Mode, run_dir: &Path, view: &RootView, user: &ResolvedUser) -> Result<Vec<(String, String)>> {
+    let spec = &record.spec;
+    let mut files = Vec::new();
+    let taken = |path: &str| spec.files.mounts.iter().any(|m| m.target == path);
+    let mut put = |name: &str, path: &str, text: &str, mode: u32| -> Result<()> {
+        if taken(path) {
+            return Ok(());
+        }
+        write_file(&run_dir.join(name), text.as_bytes(), mode)?;
+        own(record, &run_dir.join(name));
+        files.push((name.to_string(), path.to_string()));
+        Ok(())
+    };
+    if spec.network.dns.iter().all(|d| d != "none") {
+        put("resolv.conf", "/etc/resolv.conf", &resolver(record, network), 0o644)?;
+    }
+    if !spec.network.no_hosts {
+        put("hosts", "/etc/hosts", &hosts_text(engine, record, network, view)?, 0o644)?;
+    }
+    let host_name = host_name_of(record);
+    if !spec.process.no_hostname {
+        put("hostname", "/etc/hostname", &format!("{host_name}\n"), 0o644)?;
+    }
+    put("containerenv", "/run/.containerenv", &mark(engine, record), 0o644)?;
+    if spec.process.passwd.unwrap_or(true) {
+        for (name, path, text) in accounts(engine, record, view, user) {
+            put(name, path, &text, 0o644)?;
+        }
+    }
+    if let Some(zone) = &spec.process.timezone {
+        put("localtime", "/etc/localtime", "", 0o644)?;
+        let path = if zone == "local" { "/etc/localtime".to_string() } else { format!("/usr/share/zoneinfo/{zone}") };
+        let data = match zone.contains("..") {
+            true => return Err(Error::engine(format_args!("invalid timezone {zone:?}"))),
+            false => fs::read(&path).map_err(|e| Error::engine(format_args!("finding timezone: open {path}: {}", crate::plan::reason(&e))))?,
+        };
+        write_file(&run_dir.join("localtime"), &data, 0o644)?;
+        own(record, &run_dir.join("localtime"));
+    }
+    Ok(files)
+}
+
+/// Files belong to the container's root.
+fn own(record: &Record, path: &Path) {
+    if let Some(maps) = &record.maps {
+        let _ = std::os::unix::fs::chown(path, maps.uid.to_outside(0), maps.gid.to_outside(0));
+    }
+}
+
+fn host_name_of(record: &Record) -> String {
+    match (&record.spec.process.hostname, &record.spec.namespaces.uts) {
+        (Some(name), _) => name.clone(),
+        (None, Namespace::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        (None, _) => record.short_id().to_string(),
+    }
+}
+
+fn resolver(record: &Record, network: &Mode) -> String {
+    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    // systemd-resolved's stub is on the host's loopback; its own file has the servers behind it
+    let behind = || fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
+    let stub = host.lines().any(|l| l.trim() == "nameserver 127.0.0.53");
+    let shares_loopback = *network == Mode::Host;
+    let host = if stub && !shares_loopback { behind().unwrap_or(host) } else { host };
+    let dns = &record.spec.network;
+    resolv_conf(&Resolv {
+        host: &host,
+        servers: &dns.dns,
+        search: &dns.dns_search,
+        options: &dns.dns_options,
+        forwarder: matches!(network, Mode::Pasta(_)).then_some(DNS_FORWARD),
+        shares_loopback,
+    })
+}
+
+fn hosts_text(engine: &Engine, record: &Record, network: &Mode, view: &RootView) -> Result<String> {
+    let spec = &record.spec;
+    let base = match spec.files.hosts_file.as_deref() {
+        None | Some("") => fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        Some("none") => String::new(),
+        Some("image") => String::from_utf8_lossy(&view.read("/etc/hosts").unwrap_or_default()).into_owned(),
+        Some(path) => fs::read_to_string(path).map_err(|e| Error::engine(format_args!("failed to read {path}: {}", crate::plan::reason(&e))))?,
+    };
+    let host_address = match network {
+        Mode::Pasta(_) => Some(HOST_ADDRESS.to_string()),
+        Mode::Host => Some("127.0.0.1".into()),
+        _ => None,
+    };
+    let mut added = Vec::new();
+    for text in &spec.network.add_hosts {
+        let (names, ip) = text.split_once(':').ok_or_else(|| Error::engine(format_args!("bad format for add-host: {text:?}: it is NAME[;NAME]:IP")))?;
+        let ip = match (ip, &host_address) {
+            ("host-gateway", Some(address)) => address.clone(),
+            ("host-gateway", None) => return Err(Error::engine("unable to replace \"host-gateway\" of host entry: host containers internal IP address is empty")),
+            (ip, _) => ip.to_string(),
+        };
+        added.push((ip, names.split(';').map(str::to_string).collect()));
+    }
+    let name = host_name_of(record);
+    let own_names = [name.as_str(), record.name.as_str()];
+    let address = match network {
+        Mode::Pasta(_) => own_address(),
+        Mode::None => Some("127.0.0.1".into()),
+        Mode::Container(other) => return shared_hosts(engine, other, &added, &base),
+        Mode::Host | Mode::Ns(_) => None,
+    };
+    let own = address.as_deref().map(|a| (a, &own_names[..]));
+    Ok(hosts(&base, &added, host_address.as_deref(), own))
+}
+
+/// Containers that share a network share their names of hosts.
+fn shared_hosts(engine: &Engine, other: &str, added: &[(String, Vec<String>)], base: &str) -> Result<String> {
+    let record = engine.find(other)?;
+    let theirs = fs::read_to_string(engine.dirs.run_container(&record.id).join("hosts")).unwrap_or_else(|_| base.to_string());
+    Ok(hosts(&theirs, added, None, None))
+}
+
+/// pasta gives the container the host's own address: that of the way out.
+fn own_address() -> Option<String> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    // (nothing is sent: connect only asks the routing table)
+    socket.connect("198.51.100.254:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then(|| ip.to_string())
+}
+
+/// What containers are told about the engine: little for ordinary ones.
+fn mark(engine: &Engine, record: &Record) -> String {
+    let image = record.image.as_ref();
+    let rootless = u8::from(engine.user.is_rootless());
+    if !record.spec.security.privileged {
+        return String::new();
+    }
+    format!(
+        "engine=\"unroot-{}\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\nimageid=\"{}\"\nrootless={rootless}\n",
+        env!("CARGO_PKG_VERSION"),
+        record.name,
+        record.id,
+        image.map_or("", |i| &i.name),
+        image.map_or("", |i| &i.id),
+    )
+}
+
+/// /etc/passwd and /etc/group with a line for a user that they lack.
+fn accounts(engine: &Engine, record: &Record, view: &RootView, user: &ResolvedUser) -> Vec<(&'static str, &'static str, String)> {
+    let mut files = Vec::new();
+    let process = &record.spec.process;
+    let text = |path: &str| view.read(path).map(|data| String::from_utf8_lossy(&data).into_owned());
+    if let Some(passwd) = text("/etc/passwd") {
+        let keeps_user = record.default_user.is_some_and(|(uid, _)| uid == user.uid);
+        let host_name = engine.user.name.clone();
+        let (name, home) = match keeps_user {
+            true => (host_name, process.workdir.clone().unwrap_or_else(|| "/".into())),
+            false => (user.uid.to_string(), "/".into()),
+        };
+        if name_of_uid(&passwd, user.uid).is_none() {
+            let gid = user.gid;
+            let line = match &process.passwd_entry {
+                Some(entry) => entry
+                    .replace("$USERNAME", &name)
+                    .replace("$UID", &user.uid.to_string())
+                    .replace("$GID", &gid.to_string())
+                    .replace("$HOME", &home)
+                    .replace("$NAME", &format!("{name} user")),
+                None => format!("{name}:*:{}:{gid}:{}:{home}:/bin/sh", user.uid, if keeps_user { name.clone() } else { "container user".into() }),
+            };
+            files.push(("passwd", "/etc/passwd", with_line(&passwd, &line)));
+        }
+    }
+    if let (Some(group), Some(entry)) = (text("/etc/group"), &process.group_entry) {
+        let line = entry.replace("$GROUPNAME", &engine.user.name).replace("$GID", &user.gid.to_string()).replace("$USERLIST", &engine.user.name);
+        files.push(("group", "/etc/group", with_line(&group, &line)));
+    }
+    files
+}
+
+fn with_line(text: &str, line: &str) -> String {
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{text}{end}{}\n", line.trim_end())
+}

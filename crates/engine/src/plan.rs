@@ -1,0 +1,480 @@
+//! From what was asked for to the OCI runtime spec: no system is touched here.
+
+use std::path::{Path, PathBuf};
+
+use unroot_runtime::spec::{Device, Linux, Mount, NamespaceSpec, Process, Rlimit, Root, Spec, User};
+use unroot_store::Config;
+
+use crate::capabilities;
+use crate::error::{Error, Result};
+use crate::spec::{ContainerSpec, MountKind, Namespace};
+use crate::users::ResolvedUser;
+
+/// What the plan has to know besides.
+pub struct Facts<'a> {
+    /// The container's id.
+    pub id: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// How its image says that it runs.
+    pub image: &'a Config,
+    /// Who the process is.
+    pub user: &'a ResolvedUser,
+    /// The process is in a user namespace that is not the host's.
+    pub in_user_namespace: bool,
+    /// It is one of the container's own.
+    pub own_user_namespace: bool,
+    /// Group 5, whose terminals are, is in the map.
+    pub has_tty_group: bool,
+    /// The network namespace: `None` is the host's, an empty path a new one, else joined.
+    pub network: Option<PathBuf>,
+    /// Directory with hosts, resolv.conf, hostname and so on; those that are in it are mounted.
+    pub run_dir: &'a Path,
+    /// Files of it that are mounted: name there, path in the container.
+    pub files: &'a [(&'a str, &'a str)],
+    /// Mounts of volumes and the user, with all names resolved to host paths.
+    pub mounts: &'a [crate::spec::Mount],
+    /// Namespaces of other containers, by `--pid`, `--ipc`, `--uts`.
+    pub join: &'a dyn Fn(&Namespace, &str) -> Result<PathBuf>,
+    /// Environment of the engine, for proxies.
+    pub proxies: &'a [(String, String)],
+    /// Resource limits of the engine: name, soft, hard.
+    pub rlimits: &'a [(String, u64, u64)],
+    /// Capabilities that the engine has.
+    pub capabilities: u64,
+    /// Devices of the host, for `--privileged`.
+    pub host_devices: &'a [Device],
+    /// The program of `--init`, if one is bound.
+    pub init: Option<&'a Path>,
+}
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+const MASKED: [&str; 13] = [
+    "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+    "/proc/sched_debug", "/proc/scsi", "/proc/interrupts", "/sys/firmware", "/sys/fs/selinux", "/sys/dev/block",
+    "/sys/devices/virtual/powercap",
+];
+
+const READ_ONLY: [&str; 6] = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Where `--init`'s program is in the container.
+pub const INIT_PATH: &str = "/run/unroot-init";
+
+/// The spec of a container.
+pub fn plan(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Spec> {
+    let privileged = spec.security.privileged;
+    let mut process = process(spec, facts)?;
+    if let Some(program) = facts.init {
+        let _ = program;
+        process.args.splice(0..0, [INIT_PATH.to_string(), "--".to_string()]);
+    }
+    let (masked, read_only) = hidden_paths(spec, privileged);
+    let hostname = hostname(spec, facts);
+    Ok(Spec {
+        oci_version: "1.2.0".into(),
+        process,
+        root: Root { path: "rootfs".into(), readonly: spec.files.read_only },
+        hostname,
+        mounts: mounts(spec, facts)?,
+        annotations: spec.annotations.clone(),
+        linux: Linux {
+            namespaces: namespaces(spec, facts)?,
+            devices: devices(spec, facts)?,
+            masked_paths: masked,
+            readonly_paths: read_only,
+            sysctl: sysctls(spec)?,
+            ..Linux::default()
+        },
+    })
+}
+
+/// The host name: given, or the first of the id; none if the host's is kept.
+pub fn hostname(spec: &ContainerSpec, facts: &Facts<'_>) -> Option<String> {
+    match (&spec.process.hostname, &spec.namespaces.uts) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Namespace::Host | Namespace::Container(_) | Namespace::Path(_)) => None,
+        (None, _) => Some(facts.id[..12].to_string()),
+    }
+}
+
+/// What runs: entrypoint and command, the image's where none was given.
+pub fn command(spec: &ContainerSpec, image: &Config) -> Vec<String> {
+    let entrypoint = spec.process.entrypoint.clone();
+    let command = match (&spec.process.command[..], &entrypoint) {
+        ([], None) => image.cmd.clone(),
+        // an entrypoint that was given does not go with the image's arguments
+        ([], Some(_)) => Vec::new(),
+        (given, _) => given.to_vec(),
+    };
+    let mut args = entrypoint.unwrap_or_else(|| image.entrypoint.clone());
+    args.extend(command);
+    args
+}
+
+fn process(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Process> {
+    let args = command(spec, facts.image);
+    if args.is_empty() {
+        return Err(Error::engine("no command or entrypoint provided, and no CMD or ENTRYPOINT from image"));
+    }
+    let no_new_privileges = spec.security.options.iter().any(|o| {
+        matches!(o.as_str(), "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true")
+    });
+    let security = &spec.security;
+    Ok(Process {
+        terminal: spec.process.terminal,
+        user: User {
+            uid: facts.user.uid,
+            gid: facts.user.gid,
+            umask: Some(spec.process.umask.unwrap_or(0o022)),
+            additional_gids: facts.user.groups.clone(),
+        },
+        args,
+        env: environment(spec, facts),
+        cwd: spec.process.workdir.clone().or_else(|| Some(facts.image.working_dir.clone()).filter(|d| !d.is_empty())).unwrap_or_else(|| "/".into()),
+        capabilities: capabilities::sets(&security.cap_add, &security.cap_drop, security.privileged, facts.user.uid, facts.capabilities)?,
+        rlimits: rlimits(spec, facts)?,
+        no_new_privileges,
+        oom_score_adj: spec.process.oom_score_adj,
+    })
+}
+
+/// Later ones win; the order is that of their first appearance.
+fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    let mut set = |name: &str, value: &str| match all.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value.to_string(),
+        None => all.push((name.to_string(), value.to_string())),
+    };
+    set("PATH", PATH);
+    set("container", "unroot");
+    if spec.process.terminal {
+        set("TERM", "xterm");
+    }
+    if spec.process.http_proxy.unwrap_or(true) {
+        facts.proxies.iter().for_each(|(name, value)| set(name, value));
+    }
+    for text in &facts.image.env {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        set(name, value);
+    }
+    spec.process.host_env.iter().for_each(|(name, value)| set(name, value));
+    spec.process.env.iter().for_each(|(name, value)| set(name, value));
+    let given = |name: &str| spec.process.env.iter().any(|(known, _)| known == name);
+    if spec.process.unset_env_all {
+        all.retain(|(name, _)| given(name));
+    }
+    all.retain(|(name, _)| !spec.process.unset_env.contains(name) || given(name));
+    let mut default = |name: &str, value: String| {
+        if !all.iter().any(|(known, _)| known == name) && !spec.process.unset_env.iter().any(|u| u == name) {
+            all.push((name.into(), value));
+        }
+    };
+    default("HOSTNAME", hostname(spec, facts).unwrap_or_else(|| "localhost".into()));
+    default("HOME", facts.user.home.clone().unwrap_or_else(|| if facts.user.uid == 0 { "/root".into() } else { "/".into() }));
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn rlimits(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Rlimit>> {
+    if spec.process.ulimits.iter().any(|l| l.name == "host") {
+        return Ok(Vec::new());
+    }
+    let hard_of = |name: &str| facts.rlimits.iter().find(|(known, ..)| known == name).map(|(_, _, hard)| *hard);
+    let mut all: Vec<Rlimit> = ["nofile", "nproc"]
+        .iter()
+        .map(|name| {
+            let limit = hard_of(name).unwrap_or(1 << 20).min(1 << 20);
+            Rlimit { kind: kind_of(name), soft: limit, hard: limit }
+        })
+        .collect();
+    for limit in &spec.process.ulimits {
+        let name = limit.name.to_ascii_lowercase();
+        let kind = kind_of(name.trim_start_matches("rlimit_"));
+        let new = Rlimit { kind: kind.clone(), soft: limit.soft, hard: limit.hard };
+        all.retain(|l| l.kind != kind);
+        all.push(new);
+    }
+    Ok(all)
+}
+
+fn kind_of(name: &str) -> String {
+    format!("RLIMIT_{}", name.to_ascii_uppercase())
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.into(),
+        kind: kind.into(),
+        source: source.into(),
+        options: options.iter().map(|o| o.to_string()).collect(),
+    }
+}
+
+fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
+    let mut all = base_mounts(spec, facts)?;
+    for (name, path) in facts.files {
+        let source = facts.run_dir.join(name);
+        let mut options = vec!["bind", "rprivate", "nosuid", "nodev", "noexec"];
+        if spec.files.read_only {
+            options.push("ro");
+        }
+        all.push(mount(path, "bind", &source.to_string_lossy(), &options));
+    }
+    if let Some(program) = facts.init {
+        all.push(mount(INIT_PATH, "bind", &program.to_string_lossy(), &["bind", "rprivate", "ro"]));
+    }
+    let wanted: Vec<Mount> = facts.mounts.iter().map(user_mount).collect::<Result<_>>()?;
+    if spec.files.read_only && spec.files.read_only_tmpfs.unwrap_or(true) {
+        for path in ["/run", "/tmp", "/var/tmp"] {
+            if !wanted.iter().any(|m| m.destination == path) {
+                all.insert(all.len() - facts.files.len() - usize::from(facts.init.is_some()), mount(path, "tmpfs", "tmpfs", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=1777"]));
+            }
+        }
+    }
+    // what the user mounts replaces what would be there, and parents come before their children
+    all.retain(|m| !wanted.iter().any(|w| w.destination == m.destination));
+    let mut wanted = wanted;
+    wanted.sort_by_key(|m| m.destination.trim_end_matches('/').matches('/').count());
+    all.extend(wanted);
+    Ok(all)
+}
+
+fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
+    let privileged = spec.security.privileged;
+    let proc_options = spec.security.options.iter().find_map(|o| o.strip_prefix("proc-opts="));
+    let mut proc = mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]);
+    proc.options.extend(proc_options.iter().flat_map(|o| o.split(',')).map(str::to_string));
+    let mut pts = vec!["nosuid", "noexec", "ptmxmode=0666", "mode=0620"];
+    if facts.has_tty_group {
+        pts.push("gid=5");
+    }
+    let sys_access = if privileged { "rw" } else { "ro" };
+    // sysfs shows the network namespace, so it can be mounted only by its owner
+    let own_network = facts.network.as_ref().is_some_and(|p| p.as_os_str().is_empty());
+    let sys = match own_network || !facts.in_user_namespace {
+        true => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_access]),
+        false => mount("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"]),
+    };
+    let mut all = vec![
+        match &spec.namespaces.pid {
+            Namespace::Host if facts.in_user_namespace => mount("/proc", "bind", "/proc", &["rbind", "rprivate", "nosuid", "noexec", "nodev"]),
+            _ => proc,
+        },
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+        sys,
+        mount("/dev/pts", "devpts", "devpts", &pts),
+        match &spec.namespaces.ipc {
+            Namespace::Host if facts.in_user_namespace => mount("/dev/mqueue", "bind", "/dev/mqueue", &["bind", "rprivate", "nosuid", "noexec", "nodev"]),
+            _ => mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        },
+    ];
+    let size = format!("size={}", spec.files.shm_size.unwrap_or(64 << 20));
+    let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+    match &spec.namespaces.ipc {
+        Namespace::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &["bind", "rprivate", "nosuid", "noexec", "nodev"])),
+        Namespace::None => {}
+        Namespace::Container(_) | Namespace::Path(_) => {
+            let shm = (facts.join)(&spec.namespaces.ipc, "shm")?;
+            all.push(mount("/dev/shm", "bind", &shm.to_string_lossy(), &["bind", "rprivate", "nosuid", "noexec", "nodev"]));
+        }
+        _ => all.push(mount("/dev/shm", "tmpfs", "shm", &shm)),
+    }
+    let own_cgroup = matches!(spec.namespaces.cgroup, Namespace::Default | Namespace::Private);
+    if own_cgroup || !facts.in_user_namespace {
+        all.push(mount("/sys/fs/cgroup", "cgroup2", "cgroup", &["nosuid", "noexec", "nodev", if privileged { "rw" } else { "ro" }]));
+    }
+    Ok(all)
+}
+
+/// A mount of the user's, with the defaults of its kind.
+fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
+    let has = |name: &str| wanted.options.iter().any(|o| o == name);
+    let mut options: Vec<String> = wanted
+        .options
+        .iter()
+        .filter(|o| !matches!(o.as_str(), "z" | "Z" | "U" | "copy" | "nocopy" | "O" | "notmpcopyup" | "chown=true"))
+        .filter(|o| !o.starts_with("upperdir=") && !o.starts_with("workdir=") && !o.starts_with("subpath="))
+        .cloned()
+        .collect();
+    match wanted.kind {
+        MountKind::Bind | MountKind::Glob | MountKind::Volume => {
+            if has("O") {
+                return overlay_mount(wanted);
+            }
+            if !has("bind") && !has("rbind") {
+                options.insert(0, "rbind".into());
+            }
+            if !options.iter().any(|o| matches!(o.trim_start_matches('r'), "private" | "shared" | "slave" | "unbindable")) {
+                options.push("rprivate".into());
+            }
+            Ok(Mount { destination: wanted.target.clone(), kind: "bind".into(), source: wanted.source.clone(), options })
+        }
+        MountKind::Tmpfs | MountKind::Ramfs => {
+            for (default, other) in [("nosuid", "suid"), ("nodev", "dev")] {
+                if !has(default) && !has(other) {
+                    options.push(default.into());
+                }
+            }
+            if !has("notmpcopyup") && !has("tmpcopyup") && wanted.kind == MountKind::Tmpfs {
+                options.push("tmpcopyup".into());
+            }
+            let kind = if wanted.kind == MountKind::Tmpfs { "tmpfs" } else { "ramfs" };
+            Ok(Mount { destination: wanted.target.clone(), kind: kind.into(), source: kind.into(), options })
+        }
+        MountKind::Devpts => {
+            for default in ["nosuid", "noexec", "ptmxmode=0666", "mode=0620"] {
+                let key = default.split('=').next().unwrap_or(default);
+                if !options.iter().any(|o| o.starts_with(key)) {
+                    options.push(default.into());
+                }
+            }
+            Ok(Mount { destination: wanted.target.clone(), kind: "devpts".into(), source: "devpts".into(), options })
+        }
+    }
+}
+
+fn overlay_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
+    let value = |key: &str| wanted.options.iter().find_map(|o| o.strip_prefix(key));
+    let (Some(upper), Some(work)) = (value("upperdir="), value("workdir=")) else {
+        return Err(Error::engine(format_args!("overlay of {}: upperdir and workdir go together", wanted.source)));
+    };
+    let options = vec![format!("lowerdir+={}", wanted.source), format!("upperdir={upper}"), format!("workdir={work}"), "userxattr".into()];
+    Ok(Mount { destination: wanted.target.clone(), kind: "overlay".into(), source: "overlay".into(), options })
+}
+
+fn namespaces(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<NamespaceSpec>> {
+    let mut all = Vec::new();
+    let mut add = |kind: &str, path: Option<PathBuf>| all.push(NamespaceSpec { kind: kind.into(), path });
+    add("mount", None);
+    let choices = [("pid", &spec.namespaces.pid), ("ipc", &spec.namespaces.ipc), ("uts", &spec.namespaces.uts), ("cgroup", &spec.namespaces.cgroup)];
+    for (kind, choice) in choices {
+        match choice {
+            Namespace::Host => {}
+            Namespace::Default | Namespace::Private | Namespace::None | Namespace::Shareable => add(kind, None),
+            other => add(kind, Some((facts.join)(other, kind)?)),
+        }
+    }
+    match &facts.network {
+        None => {}
+        Some(path) if path.as_os_str().is_empty() => add("network", None),
+        Some(path) => add("network", Some(path.clone())),
+    }
+    if facts.own_user_namespace {
+        add("user", None);
+    }
+    Ok(all)
+}
+
+/// Masked and read-only paths, with what `--security-opt mask=` and `unmask=` say.
+fn hidden_paths(spec: &ContainerSpec, privileged: bool) -> (Vec<String>, Vec<String>) {
+    let list = |paths: &[&str]| paths.iter().map(|p| p.to_string()).collect::<Vec<_>>();
+    let (mut masked, mut read_only) = match privileged {
+        true => (Vec::new(), Vec::new()),
+        false => (list(&MASKED), list(&READ_ONLY)),
+    };
+    let values = |key: &str| {
+        let texts: Vec<String> = spec.security.options.iter().filter_map(|o| o.strip_prefix(key).or_else(|| o.strip_prefix(&key.replace('=', ":")))).flat_map(|v| v.split(':')).map(str::to_string).collect();
+        texts
+    };
+    for path in values("unmask=") {
+        let matches = |known: &String| path.eq_ignore_ascii_case("all") || *known == path || glob(&path, known);
+        masked.retain(|known| !matches(known));
+        read_only.retain(|known| !matches(known));
+    }
+    masked.extend(values("mask="));
+    (masked, read_only)
+}
+
+/// `*` stands for any letters but `/`.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).take_while(|n| !rest.as_bytes()[..*n].contains(&b'/')).any(|n| rest.is_char_boundary(n) && glob(after, &rest[n..]))
+        }),
+    }
+}
+
+fn sysctls(spec: &ContainerSpec) -> Result<std::collections::BTreeMap<String, String>> {
+    for name in spec.security.sysctls.keys() {
+        let of = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
+        let refused = |flag: &str| Err(Error::engine(format_args!("sysctl {name} can't be set since the {flag} namespace is the host's: sysctls of it would be the host's")));
+        if of(&["net."]) && spec.network.mode.as_deref() == Some("host") {
+            return refused("network");
+        }
+        if of(&["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."]) && spec.namespaces.ipc == Namespace::Host {
+            return refused("ipc");
+        }
+        if !of(&["net.", "kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.", "kernel.domainname", "user."]) {
+            return Err(Error::engine(format_args!("sysctl {name} is not in a namespace: it would change the host")));
+        }
+    }
+    Ok(spec.security.sysctls.clone())
+}
+
+fn devices(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Device>> {
+    let mut all: Vec<Device> = if spec.security.privileged { facts.host_devices.to_vec() } else { Vec::new() };
+    for wanted in &spec.files.devices {
+        all.extend(device_of(&wanted.source, &wanted.target)?);
+    }
+    Ok(all)
+}
+
+/// A device of the host, or all of a directory.
+pub fn device_of(source: &Path, target: &Path) -> Result<Vec<Device>> {
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let meta = std::fs::metadata(source).map_err(|e| Error::engine(format_args!("stat {}: {}", source.display(), reason(&e))))?;
+    if meta.is_dir() {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(source).map_err(|e| Error::engine(format_args!("read {}: {e}", source.display())))?.flatten() {
+            let kind = entry.file_type().ok();
+            if kind.is_some_and(|k| k.is_char_device() || k.is_block_device() || k.is_dir()) {
+                all.extend(device_of(&entry.path(), &target.join(entry.file_name()))?);
+            }
+        }
+        return Ok(all);
+    }
+    let kind = match meta.file_type() {
+        k if k.is_char_device() => "c",
+        k if k.is_block_device() => "b",
+        _ => return Err(Error::engine(format_args!("{} is not a valid device", source.display()))),
+    };
+    let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+    Ok(vec![Device { path: target.to_string_lossy().into_owned(), kind: kind.into(), major, minor, file_mode: Some(meta.mode() & 0o777), source: source.into() }])
+}
+
+/// An I/O error's reason without its number, in lower case as messages have it.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, text, matches) in [("/proc/*", "/proc/kcore", true), ("/sys/*", "/sys/dev/block", false), ("/sys/*/*", "/sys/dev/block", true), ("/a", "/a", true), ("*", "", true)] {
+            assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn what_runs() {
+        let image = Config { entrypoint: vec!["/entry".into()], cmd: vec!["arg".into()], ..Config::default() };
+        let of = |entrypoint: Option<&[&str]>, command: &[&str]| {
+            let mut spec = ContainerSpec::default();
+            spec.process.entrypoint = entrypoint.map(|e| e.iter().map(|s| s.to_string()).collect());
+            spec.process.command = command.iter().map(|s| s.to_string()).collect();
+            super::command(&spec, &image).join(" ")
+        };
+        assert_eq!(of(None, &[]), "/entry arg");
+        assert_eq!(of(None, &["x"]), "/entry x");
+        assert_eq!(of(Some(&["/mine"]), &[]), "/mine");
+        assert_eq!(of(Some(&[]), &["x"]), "x");
+        assert_eq!(of(Some(&[]), &[]), "");
+    }
+}

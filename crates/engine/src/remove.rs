@@ -1,0 +1,64 @@
+//! rm: what a container leaves, and cleaning after a monitor that was killed.
+//!
+//! Removing is: name given back, record gone (the container no longer exists for anyone), then its files. Killed
+//! in between, the files are in a directory whose name begins with a dot, which the next removal sweeps.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::dirs::Dirs;
+use crate::error::{Context as _, Error, Result};
+use crate::lock::Lock;
+use crate::record::{Record, release_name};
+use crate::state::{RunState, State, write_exit};
+
+/// Records the exit of a container whose monitor was killed, and frees what it held. The caller has the lock.
+pub fn settle(dirs: &Dirs, record: &Record, _lock: &Lock) -> Result<()> {
+    let state = State::observe(dirs, &record.id)?;
+    if !state.stale {
+        return Ok(());
+    }
+    if let (Some(run), Some(exit)) = (&state.run, &state.exit) {
+        free_held(run);
+        write_exit(dirs, &record.id, exit)?;
+    }
+    Ok(())
+}
+
+/// Network helper and cgroup of a container without a monitor.
+fn free_held(run: &RunState) {
+    if let Some(process) = crate::stop::open_process(run.process) {
+        let _ = crate::stop::kill_hard(run.cgroup.as_deref(), &process);
+    }
+    if let Some(helper) = run.network_helper.and_then(crate::stop::open_process) {
+        let _ = crate::stop::kill_hard(None, &helper);
+    }
+    if let Some(path) = &run.cgroup {
+        let _ = unroot_cgroup::Cgroup::open(Path::new(path)).map(|cgroup| cgroup.remove());
+    }
+}
+
+/// Removes a container that has no process. The caller has the lock, which goes with it.
+pub fn remove(dirs: &Dirs, record: &Record, lock: Lock) -> Result<()> {
+    let dir = dirs.container(&record.id);
+    let doomed = dirs.containers().join(format!(".{}", record.id));
+    release_name(dirs, &record.name, &record.id);
+    match fs::rename(&dir, &doomed) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        other => other.context(|| format!("rename {}", dir.display()))?,
+    }
+    lock.release();
+    let run = remove_tree(&dirs.run_container(&record.id));
+    remove_tree(&doomed).and(run)
+}
+
+/// Removes a tree, whatever the modes in it; it is no error if it is not there. The engine has to be in its
+/// namespace where files belong to subordinate ids.
+pub fn remove_tree(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|e| Error::engine(format_args!("remove {}: {e}", dir.display()))),
+    }
+}
+

@@ -1,0 +1,410 @@
+//! [`ContainerSpec`]: what was asked for. The command line, and later the REST API, CRI and Kubernetes YAML,
+//! all translate *into* it; the OCI runtime spec is derived *from* it by [`crate::plan`].
+//!
+//! It is stored as `container.json`, whose `format` says how to read it ([`FORMAT`]). Nothing here is resolved
+//! yet: users are texts, images are references, a missing option is `None`, and defaults are applied by the plan.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the stored form.
+pub const FORMAT: u32 = 1;
+
+/// A container as it was asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSpec {
+    /// Given name, or none for a generated one.
+    pub name: Option<String>,
+    /// Where the root filesystem comes from.
+    pub root: Root,
+    /// `--pull`.
+    pub pull: PullPolicy,
+    /// `--platform`/`--arch`/`--os`/`--variant`: `os/arch[/variant]`.
+    pub platform: Option<String>,
+    /// `--label`, label files first.
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+    /// `--rm`.
+    pub remove: bool,
+    /// `--replace`.
+    pub replace: bool,
+    /// The command line that created it, for inspect (`CreateCommand`).
+    pub create_command: Vec<String>,
+    /// The process.
+    pub process: Process,
+    /// Lives and ends.
+    pub life: Life,
+    /// Files.
+    pub files: Files,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+    /// Network.
+    pub network: Network,
+    /// Security.
+    pub security: Security,
+    /// Limits.
+    pub limits: Limits,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Where the root filesystem comes from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Root {
+    /// An image by name or id, as typed.
+    Image(String),
+    /// `--rootfs DIR[:O]`: a directory of the host; `overlay` puts a container's own upper layer over it.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// `:O`.
+        overlay: bool,
+        /// `:idmap`.
+        idmap: bool,
+    },
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        Root::Image(String::new())
+    }
+}
+
+/// When to ask the registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullPolicy {
+    /// Only if the image is not here.
+    #[default]
+    Missing,
+    /// Always; fail if it cannot be had.
+    Always,
+    /// Never.
+    Never,
+    /// If the registry has a newer one; keep the old if it cannot be asked.
+    Newer,
+}
+
+/// The process in the container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// Arguments after the image.
+    pub command: Vec<String>,
+    /// `--entrypoint`: `None` is the image's, `Some([])` clears it.
+    pub entrypoint: Option<Vec<String>>,
+    /// `-t`.
+    pub terminal: bool,
+    /// `-i`.
+    pub interactive: bool,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `--group-add`, may hold `keep-groups`.
+    pub groups: Vec<String>,
+    /// `-w`.
+    pub workdir: Option<String>,
+    /// `--env-file` then `-e`, resolved against the caller's environment (`-e NAME`, `-e PREFIX*`), in order.
+    pub env: Vec<(String, String)>,
+    /// `--env-host`: the caller's environment, captured.
+    pub host_env: Vec<(String, String)>,
+    /// `--unsetenv`.
+    pub unset_env: Vec<String>,
+    /// `--unsetenv-all`.
+    pub unset_env_all: bool,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `--no-hostname`: do not make /etc/hostname.
+    pub no_hostname: bool,
+    /// `--init`.
+    pub init: bool,
+    /// `--init-path`.
+    pub init_path: Option<PathBuf>,
+    /// `--umask`, octal.
+    pub umask: Option<u32>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: Option<i32>,
+    /// `--tz`: a zone's name or `local`.
+    pub timezone: Option<String>,
+    /// `--passwd` (default true): add the user to the container's passwd when it is missing.
+    pub passwd: Option<bool>,
+    /// `--passwd-entry`.
+    pub passwd_entry: Option<String>,
+    /// `--group-entry`.
+    pub group_entry: Option<String>,
+    /// `--hostuser`.
+    pub host_users: Vec<String>,
+    /// `--preserve-fds`: 3..3+N are handed on.
+    pub preserve_fds: u32,
+    /// `--preserve-fd`: these are handed on.
+    pub preserve_fd_list: Vec<u32>,
+    /// `--personality`.
+    pub personality: Option<String>,
+    /// `--systemd`: true, false, always.
+    pub systemd: Option<String>,
+    /// `--http-proxy` (default true): hand on http_proxy and its like.
+    pub http_proxy: Option<bool>,
+    /// `--sdnotify`: container, conmon, healthy, ignore.
+    pub sdnotify: Option<String>,
+}
+
+/// A resource limit of the process, `--ulimit NAME=SOFT[:HARD]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// As in limits.conf: `nofile`; or `host` to keep the caller's.
+    pub name: String,
+    /// Soft limit; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// How it ends.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Life {
+    /// `--stop-signal`, number.
+    pub stop_signal: Option<u32>,
+    /// `--stop-timeout`, seconds; none is 10.
+    pub stop_timeout: Option<u32>,
+    /// `--timeout`, seconds the container may run; 0 is for ever.
+    pub timeout: u32,
+    /// `--cidfile`.
+    pub cidfile: Option<PathBuf>,
+    /// `--pidfile`.
+    pub pidfile: Option<PathBuf>,
+    /// `--conmon-pidfile`.
+    pub monitor_pidfile: Option<PathBuf>,
+}
+
+/// Files in the container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Files {
+    /// `-v`, `--mount`, `--tmpfs`, in the order given.
+    pub mounts: Vec<Mount>,
+    /// `--volumes-from`.
+    pub volumes_from: Vec<String>,
+    /// `--image-volume`: anonymous (default), ignore, tmpfs.
+    pub image_volume: Option<String>,
+    /// `--read-only`.
+    pub read_only: bool,
+    /// `--read-only-tmpfs` (default true).
+    pub read_only_tmpfs: Option<bool>,
+    /// `--shm-size`, bytes.
+    pub shm_size: Option<u64>,
+    /// `--device HOST[:CONTAINER[:rwm]]`.
+    pub devices: Vec<Device>,
+    /// `--device-cgroup-rule`.
+    pub device_cgroup_rules: Vec<String>,
+    /// `--chrootdirs`.
+    pub chrootdirs: Vec<String>,
+    /// `--hosts-file`: a path, `image` or `none`.
+    pub hosts_file: Option<String>,
+}
+
+/// A mount that was asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    /// What kind.
+    pub kind: MountKind,
+    /// Host path (bind), volume's name (volume; empty = anonymous), glob pattern (glob), else empty.
+    pub source: String,
+    /// Path in the container, absolute.
+    pub target: String,
+    /// All options in their order, as typed but split: `ro`, `rw`, `z`, `Z`, `U`, `O`, `rbind`, `rprivate`, `noexec`,
+    /// `size=...`, `mode=...`, `tmpcopyup`, `notmpcopyup`, `idmap[=...]`, `upperdir=`, `workdir=`, `copy`, `nocopy`, `subpath=...`
+    pub options: Vec<String>,
+}
+
+/// Kinds of mounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountKind {
+    /// A host path.
+    #[default]
+    Bind,
+    /// A named or anonymous volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+    /// A new devpts.
+    Devpts,
+    /// A new ramfs.
+    Ramfs,
+    /// Host paths by pattern.
+    Glob,
+}
+
+/// A device of the host.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Device {
+    /// On the host.
+    pub source: PathBuf,
+    /// In the container.
+    pub target: PathBuf,
+    /// Of `rwm`.
+    pub permissions: String,
+}
+
+/// A namespace's choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Namespace {
+    /// The engine's default for this kind.
+    #[default]
+    Default,
+    /// A new one.
+    Private,
+    /// The host's (for ipc and uts too).
+    Host,
+    /// `ipc=none`: new, without /dev/shm.
+    None,
+    /// `ipc=shareable`.
+    Shareable,
+    /// Another container's, by name or id.
+    Container(String),
+    /// A file, such as /proc/PID/ns/net.
+    Path(PathBuf),
+}
+
+/// Namespaces but the network's.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Namespaces {
+    /// `--pid`.
+    pub pid: Namespace,
+    /// `--ipc`.
+    pub ipc: Namespace,
+    /// `--uts`.
+    pub uts: Namespace,
+    /// `--cgroupns`.
+    pub cgroup: Namespace,
+    /// `--userns`, as typed; parsed by `unroot_idmap::UsernsMode`.
+    pub user: Option<String>,
+    /// `--uidmap`, as typed.
+    pub uidmap: Vec<String>,
+    /// `--gidmap`.
+    pub gidmap: Vec<String>,
+    /// `--subuidname`.
+    pub subuidname: Option<String>,
+    /// `--subgidname`.
+    pub subgidname: Option<String>,
+}
+
+/// The network.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// `--network`, as typed; `None` is the default. Parsed by `unroot_network::Mode`.
+    pub mode: Option<String>,
+    /// `-p`, as typed and checked. Parsed by `unroot_network::PortMap`.
+    pub publish: Vec<String>,
+    /// `-P`.
+    pub publish_all: bool,
+    /// `--expose`.
+    pub expose: Vec<String>,
+    /// `--dns`; `none` leaves /etc/resolv.conf alone.
+    pub dns: Vec<String>,
+    /// `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`.
+    pub dns_options: Vec<String>,
+    /// `--add-host NAME[;NAME]:IP`.
+    pub add_hosts: Vec<String>,
+    /// `--no-hosts`.
+    pub no_hosts: bool,
+    /// `--ip`.
+    pub ip: Option<String>,
+    /// `--ip6`.
+    pub ip6: Option<String>,
+    /// `--mac-address`.
+    pub mac: Option<String>,
+    /// `--network-alias`.
+    pub aliases: Vec<String>,
+}
+
+/// Security.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--cap-add`, as typed, may hold `all`.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`.
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`, as typed: no-new-privileges, seccomp=, label=, apparmor=, mask=, unmask=, proc-opts=.
+    pub options: Vec<String>,
+    /// `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// Limits, cgroup v2.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// `--memory`, bytes.
+    pub memory: Option<u64>,
+    /// `--memory-reservation`, bytes.
+    pub memory_reservation: Option<u64>,
+    /// `--memory-swap`, bytes in all (memory and swap); -1 is unlimited.
+    pub memory_swap: Option<i64>,
+    /// `--memory-swappiness`.
+    pub memory_swappiness: Option<i64>,
+    /// `--cpus`.
+    pub cpus: Option<f64>,
+    /// `--cpu-period`, microseconds.
+    pub cpu_period: Option<u64>,
+    /// `--cpu-quota`, microseconds.
+    pub cpu_quota: Option<i64>,
+    /// `--cpu-rt-period`.
+    pub cpu_rt_period: Option<u64>,
+    /// `--cpu-rt-runtime`.
+    pub cpu_rt_runtime: Option<i64>,
+    /// `--cpu-shares`.
+    pub cpu_shares: Option<u64>,
+    /// `--cpuset-cpus`.
+    pub cpuset_cpus: Option<String>,
+    /// `--cpuset-mems`.
+    pub cpuset_mems: Option<String>,
+    /// `--pids-limit`; -1 is none. `None` is the default of 2048 where it can be had.
+    pub pids: Option<i64>,
+    /// `--blkio-weight`.
+    pub blkio_weight: Option<u16>,
+    /// `--blkio-weight-device PATH:WEIGHT`.
+    pub blkio_weight_device: Vec<String>,
+    /// `--device-read-bps PATH:RATE`.
+    pub device_read_bps: Vec<String>,
+    /// `--device-write-bps`.
+    pub device_write_bps: Vec<String>,
+    /// `--device-read-iops`.
+    pub device_read_iops: Vec<String>,
+    /// `--device-write-iops`.
+    pub device_write_iops: Vec<String>,
+    /// `--oom-kill-disable`.
+    pub oom_kill_disable: bool,
+    /// `--cgroup-conf KEY=VALUE`.
+    pub cgroup_conf: BTreeMap<String, String>,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<String>,
+    /// `--cgroups`: enabled, disabled, no-conmon, split.
+    pub cgroups: Option<String>,
+}
+
+/// Logs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// `--log-driver`.
+    pub driver: Option<String>,
+    /// `--log-opt`, as typed.
+    pub options: Vec<String>,
+}

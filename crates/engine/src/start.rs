@@ -1,0 +1,436 @@
+//! A container starts: its spec is planned, the monitor is forked, and in it the process is made, its network set
+//! up, its state written, and let go. When it ends the monitor records that and cleans.
+
+use std::fs;
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use unroot_cgroup::{Cgroup, DELEGATION_HINT};
+use unroot_idmap::{IdMaps, observe};
+use unroot_monitor::log::{Driver, Writer};
+use unroot_monitor::{Config as MonitorConfig, Started, Stdin, StdioEnds};
+use unroot_network::{Mode, Pasta, PortMap};
+use unroot_runtime::spec::Spec;
+use unroot_runtime::{Request, Rootfs, Userns, seccomp};
+use unroot_store::Config;
+
+use crate::dirs::{Dirs, make_dir};
+use crate::engine::Engine;
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::images::Named;
+use crate::lock::Lock;
+use crate::plan::{self, Facts, reason};
+use crate::record::Record;
+use crate::spec::{FORMAT, Namespace, Root};
+use crate::state::{Exit, ProcessRef, RunState, State, write_exit, write_run};
+use crate::users::{self, ResolvedUser};
+use crate::{limits, netfiles};
+
+/// Everything that the monitor needs to make the process.
+struct Launch {
+    record: Record,
+    dirs: Dirs,
+    spec: Spec,
+    rootfs: Rootfs,
+    network: Mode,
+    ports: Vec<PortMap>,
+    engine_maps: IdMaps,
+    engine_is_host: bool,
+    setgroups: bool,
+    seccomp: seccomp::Profile,
+    store: unroot_store::Store,
+    remove: bool,
+}
+
+impl Engine {
+    /// Starts a container; the socket to its monitor, on which its output comes if `attached`.
+    pub fn start(&self, record: &Record, image: Option<Named>, attached: bool) -> Result<UnixStream> {
+        self.enter()?;
+        let lock = Lock::take(&self.dirs, &record.id)?;
+        let state = State::observe(&self.dirs, &record.id)?;
+        if state.is_live() {
+            return Err(Error::state(format_args!("container {} is already running", record.id)));
+        }
+        crate::remove::settle(&self.dirs, record, &lock)?;
+        let image = match (&record.image, image) {
+            (Some(wanted), None) => {
+                let image = self.store.image_by_id(&wanted.id).map_err(Error::engine)?;
+                let image = image.ok_or_else(|| Error::not_found(format_args!("image {} of container {} is gone: image not known", wanted.name, record.name)))?;
+                Some(Named { image, name: wanted.name.clone() })
+            }
+            (_, image) => image,
+        };
+        make_dir(&self.dirs.run_container(&record.id))?;
+        let launch = self.plan_launch(record, image.as_ref())?;
+        let log = self.open_log(record)?;
+        let config = MonitorConfig {
+            directory: self.dirs.run_container(&record.id),
+            log,
+            stdin: if record.spec.process.interactive { Stdin::Attached } else { Stdin::Null },
+            terminal: record.spec.process.terminal,
+            passthrough: matches!(record.spec.log.driver.as_deref(), Some("passthrough" | "passthrough-tty")),
+            timeout: Some(record.spec.life.timeout).filter(|t| *t != 0).map(|t| Duration::from_secs(t.into())),
+            attached,
+        };
+        let (dirs, id) = (self.dirs.clone(), record.id.clone());
+        let finish_record = record.clone();
+        let finish_engine = self.for_monitor();
+        let mut socket = unroot_monitor::fork(
+            config,
+            |ends| {
+                let result = launch.start(ends);
+                drop(lock);
+                result.map_err(|e| (e.exit_code(), e.to_string()))
+            },
+            move |exit| finish(&finish_engine, &dirs, &finish_record, exit),
+        )
+        .map_err(monitor_error)?;
+        match unroot_monitor::attach::wait_started(&mut socket) {
+            Ok(_) => Ok(socket),
+            Err(error) => {
+                let error = monitor_error(error);
+                let exit = Exit { code: error.exit_code().into(), error: error.to_string(), finished: unroot_monitor::log::now(), ..Exit::default() };
+                if State::observe(&self.dirs, &id).is_ok_and(|s| !s.is_live()) {
+                    let _ = write_exit(&self.dirs, &id, &exit);
+                }
+                let _ = socket.shutdown(Shutdown::Both);
+                Err(error)
+            }
+        }
+    }
+
+    /// What the end of a container needs of the engine: directories, no handles.
+    fn for_monitor(&self) -> unroot_store::Store {
+        self.store.clone()
+    }
+
+    fn open_log(&self, record: &Record) -> Result<Writer> {
+        let log = &record.spec.log;
+        let driver = match log.driver.as_deref().unwrap_or("k8s-file") {
+            "k8s-file" => Driver::K8sFile,
+            "json-file" => Driver::JsonFile,
+            "none" | "passthrough" | "passthrough-tty" => Driver::None,
+            other => return Err(Error::engine(format_args!("running container with log driver {other}: invalid log driver: it is k8s-file, json-file, none, passthrough"))),
+        };
+        let path = self.log_path(record);
+        let max_size = log.options.iter().find_map(|o| o.strip_prefix("max-size=")).and_then(crate::limits::parse_size);
+        Writer::open(driver, &path, max_size).map_err(|e| Error::engine(format_args!("open log {}: {}", path.display(), reason(&e))))
+    }
+
+    /// Where a container's log is.
+    pub fn log_path(&self, record: &Record) -> PathBuf {
+        let given = record.spec.log.options.iter().find_map(|o| o.strip_prefix("path="));
+        given.map_or_else(|| self.dirs.container(&record.id).join("ctr.log"), PathBuf::from)
+    }
+
+    fn plan_launch(&self, record: &Record, image: Option<&Named>) -> Result<Launch> {
+        let namespace = self.enter()?;
+        let spec = &record.spec;
+        let config: Config = image.map(|i| i.image.config.config.clone()).unwrap_or_default();
+        let view = self.root_view(spec, image, Some(&record.id));
+        let user = self.process_user(record, &view, &config)?;
+        let network: Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
+        let network_path = match &network {
+            Mode::Host => None,
+            Mode::None | Mode::Pasta(_) => Some(PathBuf::new()),
+            Mode::Ns(path) => Some(path.clone()),
+            Mode::Container(name) => Some(self.namespace_of(name, "net")?),
+        };
+        let run_dir = self.dirs.run_container(&record.id);
+        let files = netfiles::write(self, record, &network, &run_dir, &view, &user)?;
+        let file_refs: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let own_user_namespace = record.maps.is_some();
+        let in_user_namespace = own_user_namespace || namespace.rootless;
+        let maps = record.maps.as_ref().map_or_else(|| namespace.maps.clone(), |m| m.compose(&namespace.maps));
+        let join = |choice: &Namespace, kind: &str| match choice {
+            Namespace::Container(name) if kind == "shm" => self.root_of(name).map(|r| r.join("dev/shm")),
+            Namespace::Container(name) => self.namespace_of(name, kind),
+            Namespace::Path(path) if kind != "shm" => Ok(path.clone()),
+            _ => Ok(PathBuf::from("/dev/shm")),
+        };
+        let init = self.init_program(record)?;
+        let proxies = proxies();
+        let planned = plan::plan(spec, &Facts {
+            id: &record.id,
+            name: &record.name,
+            image: &config,
+            user: &user,
+            in_user_namespace,
+            own_user_namespace,
+            has_tty_group: maps.gid.to_outside(5).is_some(),
+            network: network_path,
+            run_dir: &run_dir,
+            files: &file_refs,
+            mounts: &spec.files.mounts,
+            join: &join,
+            proxies: &proxies,
+            rlimits: &limits::host_rlimits(),
+            capabilities: limits::own_capabilities(in_user_namespace),
+            host_devices: &if spec.security.privileged { limits::host_devices() } else { Vec::new() },
+            init: init.as_deref(),
+        })?;
+        let lower = match (image, &record.maps) {
+            (Some(named), None) => self.store.lower_dirs(&named.image),
+            (Some(named), Some(maps)) => self.mapped_layers(named, maps)?,
+            _ => Vec::new(),
+        };
+        let dir = self.dirs.container(&record.id);
+        let upper = Some((dir.join("upper"), dir.join("work")));
+        let rootfs = match &spec.root {
+            Root::Image(_) => Rootfs::Overlay { lower, upper },
+            Root::Directory { path, overlay: true, .. } => Rootfs::Overlay { lower: vec![path.clone()], upper },
+            Root::Directory { path, .. } => Rootfs::Directory(path.clone()),
+        };
+        // (`volatile` leaves a mark that forbids the next mount of the same work directory)
+        let _ = fs::remove_dir_all(dir.join("work/work/incompat"));
+        let ports = record.ports.iter().map(|p| PortMap::parse(p)).collect::<std::result::Result<Vec<_>, _>>().map_err(Error::engine)?;
+        Ok(Launch {
+            record: record.clone(),
+            dirs: self.dirs.clone(),
+            spec: planned,
+            rootfs,
+            network,
+            ports: ports.into_iter().flatten().collect(),
+            engine_maps: namespace.maps.clone(),
+            engine_is_host: !namespace.rootless,
+            setgroups: namespace.single_id.is_none(),
+            seccomp: seccomp_profile(spec),
+            store: self.store.clone(),
+            remove: spec.remove,
+        })
+    }
+
+    /// Who the process is: as asked, as the image says, or with keep-id the user.
+    pub fn process_user(&self, record: &Record, view: &users::RootView, config: &Config) -> Result<ResolvedUser> {
+        let groups = &record.spec.process.groups;
+        match (&record.spec.process.user, record.default_user) {
+            (Some(user), _) => users::resolve(view, user, groups),
+            (None, Some((uid, gid))) => users::resolve(view, &format!("{uid}:{gid}"), groups),
+            (None, None) => users::resolve(view, &config.user, groups),
+        }
+    }
+
+    /// The program of `--init` on the host: ours, kept in the run directory, or the one that was given.
+    fn init_program(&self, record: &Record) -> Result<Option<PathBuf>> {
+        let process = &record.spec.process;
+        if !process.init {
+            return Ok(None);
+        }
+        if let Some(path) = &process.init_path {
+            return Ok(Some(path.clone()));
+        }
+        let path = self.dirs.run.join("init");
+        if !path.exists() {
+            crate::dirs::write_file(&path, unroot_payload::INIT, 0o755)?;
+        }
+        Ok(Some(path))
+    }
+
+    fn namespace_of(&self, name: &str, kind: &str) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", self.process_of(name)?)))
+    }
+
+    fn root_of(&self, name: &str) -> Result<PathBuf> {
+        Ok(PathBuf::from(format!("/proc/{}/root", self.process_of(name)?)))
+    }
+
+    fn process_of(&self, name: &str) -> Result<u32> {
+        let record = self.find(name)?;
+        let state = State::observe(&self.dirs, &record.id)?;
+        state.process().map(|p| p.pid).ok_or_else(|| Error::state(format_args!("container {} is not running: container state improper", record.id)))
+    }
+
+    /// Layers as the container's own map needs them: copies with their owners shifted, made once for a map.
+    fn mapped_layers(&self, named: &Named, maps: &IdMaps) -> Result<Vec<PathBuf>> {
+        let shift = |uid: u32, gid: u32| Some((maps.uid.to_outside(uid)?, maps.gid.to_outside(gid)?));
+        let key = format!("{}{}", maps.uid, maps.gid);
+        self.store.mapped_layers(&named.image, &key, &shift).map_err(Error::engine)
+    }
+}
+
+fn seccomp_profile(spec: &crate::spec::ContainerSpec) -> seccomp::Profile {
+    let given = spec.security.options.iter().rev().find_map(|o| o.strip_prefix("seccomp=").or_else(|| o.strip_prefix("seccomp:")));
+    match given {
+        Some("unconfined") => seccomp::Profile::Unconfined,
+        Some(file) => seccomp::Profile::File(file.into()),
+        None if spec.security.privileged => seccomp::Profile::Unconfined,
+        None => seccomp::Profile::Default,
+    }
+}
+
+/// The filter of a container, for processes that join it.
+pub fn profile_of(record: &Record) -> seccomp::Profile {
+    seccomp_profile(&record.spec)
+}
+
+fn proxies() -> Vec<(String, String)> {
+    let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+    names.iter().flat_map(|n| [n.to_string(), n.to_uppercase()]).filter_map(|n| Some((n.clone(), std::env::var(&n).ok()?))).collect()
+}
+
+/// The monitor's error as the engine's.
+pub fn monitor_error(error: unroot_monitor::Error) -> Error {
+    match error {
+        unroot_monitor::Error::Start { exit_code, text } => {
+            let kind = match exit_code {
+                126 => ErrorKind::NotExecutable,
+                127 => ErrorKind::CommandNotFound,
+                _ => ErrorKind::Engine,
+            };
+            match text.split_once("\nhint: ") {
+                Some((text, hint)) => Error::new(kind, text).with_hint(hint),
+                None => Error::new(kind, text),
+            }
+        }
+        other => Error::engine(other),
+    }
+}
+
+impl Launch {
+    /// In the monitor: makes the process, its network and its state, and lets it go.
+    fn start(&self, ends: StdioEnds) -> Result<Started> {
+        let settings = limits::settings(&self.record.spec.limits)?;
+        let cgroup = self.cgroup(&settings)?;
+        let handle = cgroup.as_ref().map(Cgroup::handle).transpose().map_err(Error::engine)?;
+        let started = self.start_in(ends, handle.as_ref().map(|h| h.as_fd()), cgroup.as_ref());
+        if started.is_err()
+            && let Some(cgroup) = cgroup
+        {
+            let _ = cgroup.remove();
+        }
+        started
+    }
+
+    fn cgroup(&self, settings: &[unroot_cgroup::Setting]) -> Result<Option<Cgroup>> {
+        let limits = &self.record.spec.limits;
+        let cgroup = match limits.cgroups.as_deref() {
+            Some("disabled" | "no-conmon") if settings.iter().all(|s| !s.required) => None,
+            _ => Cgroup::create(limits.cgroup_parent.as_deref(), &self.record.id).map_err(Error::engine)?,
+        };
+        match &cgroup {
+            Some(group) => group.apply(settings).map_err(|e| Error::engine(format_args!("{e}\nhint: {DELEGATION_HINT}")))?,
+            None => {
+                if let Some(setting) = settings.iter().find(|s| s.required) {
+                    let text = format!("the limit {}={} cannot be applied: there is no cgroup v2 directory that this user may write to", setting.file, setting.value);
+                    return Err(Error::engine(format_args!("{text}\nhint: {DELEGATION_HINT}")));
+                }
+            }
+        }
+        Ok(cgroup)
+    }
+
+    fn start_in(&self, ends: StdioEnds, cgroup: Option<std::os::fd::BorrowedFd<'_>>, group: Option<&Cgroup>) -> Result<Started> {
+        let spec = &self.record.spec;
+        let request = Request {
+            spec: &self.spec,
+            rootfs: self.rootfs.clone(),
+            mount_point: self.dirs.run_container(&self.record.id),
+            userns: self.record.maps.clone().map_or(Userns::Inherit, Userns::New),
+            engine_maps: &self.engine_maps,
+            engine_is_host: self.engine_is_host,
+            cgroup,
+            seccomp: self.seccomp.clone(),
+            preserved_fds: spec.process.preserve_fds,
+            setgroups: self.setgroups,
+            loopback: true,
+        };
+        let stdio = unroot_runtime::Stdio { stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr };
+        let mut init = unroot_runtime::spawn(&request, stdio).map_err(runtime_error)?;
+        let pid = init.pid();
+        let pasta = match &self.network {
+            Mode::Pasta(options) => {
+                let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                Some(Pasta::start(&netns, &self.dirs.run_container(&self.record.id), &self.ports, options).map_err(network_error)?)
+            }
+            _ => None,
+        };
+        let terminal = init.wait_ready().map_err(runtime_error)?;
+        let helper = pasta.map(|p| p.wait_ready().map_err(network_error)).transpose()?.flatten();
+        let state = RunState {
+            format: FORMAT,
+            monitor: ProcessRef::of(std::process::id()).ok_or_else(|| Error::engine("read /proc/self/stat"))?,
+            process: ProcessRef::of(pid).ok_or_else(|| Error::engine("the container ended before it was started"))?,
+            started: unroot_monitor::log::now(),
+            maps: observe::maps_of(&pid.to_string()).ok(),
+            cgroup: group.map(|g| g.path().to_string_lossy().into_owned()),
+            network_helper: helper.and_then(ProcessRef::of),
+            addresses: Vec::new(),
+        };
+        write_run(&self.dirs, &self.record.id, &state)?;
+        self.write_pidfiles(pid)?;
+        match init.start() {
+            Ok(child) => Ok(Started { pidfd: child.pidfd, pid, terminal }),
+            Err(error) => {
+                let _ = fs::remove_file(self.dirs.run_container(&self.record.id).join("state.json"));
+                Err(runtime_error(error))
+            }
+        }
+    }
+
+    fn write_pidfiles(&self, pid: u32) -> Result<()> {
+        let life = &self.record.spec.life;
+        let files = [(&life.pidfile, pid), (&life.monitor_pidfile, std::process::id())];
+        for (file, pid) in files.into_iter().filter_map(|(f, pid)| Some((f.as_ref()?, pid))) {
+            fs::write(file, pid.to_string()).context(|| format!("write {}", file.display()))?;
+        }
+        let _ = (&self.store, self.remove);
+        Ok(())
+    }
+}
+
+fn runtime_error(error: unroot_runtime::Error) -> Error {
+    match error {
+        unroot_runtime::Error::Start(start) => {
+            let kind = match start.exit_code {
+                126 => ErrorKind::NotExecutable,
+                127 => ErrorKind::CommandNotFound,
+                _ => ErrorKind::Engine,
+            };
+            Error::new(kind, start.text)
+        }
+        other => Error::engine(other),
+    }
+}
+
+fn network_error(error: unroot_network::Error) -> Error {
+    match error.hint() {
+        Some(hint) => Error::engine(format_args!("{error}\nhint: {hint}")),
+        None => Error::engine(error),
+    }
+}
+
+/// In the monitor, after the end: what was held is freed, the exit is recorded, and with `--rm` all goes. Each
+/// step is taken whatever the others did.
+fn finish(store: &unroot_store::Store, dirs: &Dirs, record: &Record, exit: unroot_monitor::Exit) {
+    let run = State::observe(dirs, &record.id).ok().and_then(|s| s.run);
+    let mut oom = false;
+    if let Some(run) = &run {
+        if let Some(helper) = run.network_helper.and_then(crate::stop::open_process) {
+            let _ = crate::stop::kill_hard(None, &helper);
+        }
+        if let Some(cgroup) = run.cgroup.as_ref().and_then(|p| Cgroup::open(p.as_ref())) {
+            oom = cgroup.was_oom_killed();
+            let _ = cgroup.remove();
+        }
+    }
+    let record_of_exit = Exit {
+        code: exit.code,
+        oom,
+        started: run.as_ref().map_or(0, |r| r.started),
+        finished: exit.finished,
+        pid: run.as_ref().map_or(0, |r| r.process.pid),
+        ..Exit::default()
+    };
+    let _ = write_exit(dirs, &record.id, &record_of_exit);
+    if record.spec.remove
+        && let Ok(lock) = Lock::take(dirs, &record.id)
+    {
+        let _ = crate::remove::remove(dirs, record, lock);
+        for volume in record.volumes.iter().filter(|v| v.anonymous) {
+            let _ = store.volumes().remove(&volume.name);
+        }
+    }
+}

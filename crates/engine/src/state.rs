@@ -1,0 +1,214 @@
+//! What a container is now: derived from what is seen, never from a word that nobody took back.
+//!
+//! ```text
+//!              create            start                    exit, monitor records it
+//!   (nothing) ───────▶ Created ───────▶ Running ──────────────────────────▶ Exited
+//!                                        │   ▲                               │  │
+//!                                  pause │   │ unpause                 start │  │ rm, --rm
+//!                                        ▼   │                               ▼  ▼
+//!                                       Paused                         Running  (nothing)
+//! ```
+//! `state.json` in the run directory exists while there is a process; it names the monitor and the process with
+//! their start times, so that a pid used again is not taken for them. If it is there and the monitor is not, the
+//! monitor was killed and the container with it (PR_SET_PDEATHSIG): the state is [`Status::Exited`] with
+//! [`Exit::lost`] set, and the next verb that holds the container's lock records that and cleans.
+//! `exit.json` beside `container.json` is the last exit. After a boot the run directory is empty: a container
+//! that was running is then exited.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use unroot_idmap::IdMaps;
+
+use crate::dirs::{Dirs, read_json, write_json};
+use crate::error::Result;
+
+/// A process that cannot be taken for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Its number, as its engine sees it.
+    pub pid: u32,
+    /// /proc/PID/stat field 22, clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl ProcessRef {
+    /// The process of this number, now.
+    pub fn of(pid: u32) -> Option<Self> {
+        Some(Self { pid, start_time: stat(pid)?.start_time })
+    }
+
+    /// It still lives (a zombie does not).
+    pub fn is_alive(&self) -> bool {
+        stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
+    }
+}
+
+struct Stat {
+    state: u8,
+    start_time: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = text.iter().rposition(|&b| b == b')')? + 2;
+    let fields: Vec<&[u8]> = text[after_name..].split(|&b| b == b' ').collect();
+    let start_time = std::str::from_utf8(fields.get(19)?).ok()?.parse().ok()?;
+    Some(Stat { state: *fields.first()?.first()?, start_time })
+}
+
+/// A container's life from start to exit: `state.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunState {
+    /// How to read it.
+    pub format: u32,
+    /// The monitor.
+    pub monitor: ProcessRef,
+    /// The container's first process.
+    pub process: ProcessRef,
+    /// When it started, nanoseconds since the epoch.
+    pub started: i64,
+    /// The maps of the process as they were read back (inside -> engine's namespace).
+    pub maps: Option<IdMaps>,
+    /// Its cgroup's directory, if it has one of its own.
+    pub cgroup: Option<String>,
+    /// Its network's helper.
+    pub network_helper: Option<ProcessRef>,
+    /// Addresses in the container.
+    pub addresses: Vec<String>,
+}
+
+/// How it ended: `exit.json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Exit {
+    /// The exit code, 128 + signal for a killed one.
+    pub code: i32,
+    /// Out of memory.
+    pub oom: bool,
+    /// When the process started, nanoseconds since the epoch.
+    pub started: i64,
+    /// When it ended.
+    pub finished: i64,
+    /// Its pid was.
+    pub pid: u32,
+    /// The monitor was killed, so the code is not known but taken to be 137.
+    pub lost: bool,
+    /// It did not even start, and why.
+    pub error: String,
+}
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Never started.
+    Created,
+    /// It has a process.
+    Running,
+    /// It has one, which is frozen.
+    Paused,
+    /// It is being stopped.
+    Stopping,
+    /// It has ended.
+    Exited,
+}
+
+impl Status {
+    /// As `ps --filter status=` and inspect have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopping => "stopping",
+            Status::Exited => "exited",
+        }
+    }
+}
+
+/// Status with what it rests on.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What it is doing.
+    pub status: Status,
+    /// While it has a process.
+    pub run: Option<RunState>,
+    /// The last exit.
+    pub exit: Option<Exit>,
+    /// There is a `state.json` whose monitor is gone: somebody should clean.
+    pub stale: bool,
+}
+
+impl State {
+    /// Looks.
+    pub fn observe(dirs: &Dirs, id: &str) -> Result<Self> {
+        let run: Option<RunState> = read_json(&dirs.run_container(id).join("state.json"))?;
+        if let Some(run) = run {
+            if run.monitor.is_alive() {
+                let status = live_status(dirs, id, &run);
+                return Ok(Self { status, run: Some(run), exit: None, stale: false });
+            }
+            // the monitor records the exit before it removes state.json: it may have ended in between
+            let recorded = Self::read_exit(dirs, id)?.filter(|e| e.started == run.started);
+            let stale = recorded.is_none();
+            let exit = recorded.unwrap_or_else(|| Exit {
+                code: 137,
+                started: run.started,
+                finished: run.started,
+                pid: run.process.pid,
+                lost: true,
+                error: "the monitor was killed, and the container with it: its exit code is not known".into(),
+                ..Exit::default()
+            });
+            return Ok(Self { status: Status::Exited, run: stale.then_some(run), exit: Some(exit), stale });
+        }
+        let exit = Self::read_exit(dirs, id)?;
+        let status = match &exit {
+            Some(exit) if exit.started != 0 => Status::Exited,
+            _ => Status::Created,
+        };
+        Ok(Self { status, run: None, exit, stale: false })
+    }
+
+    fn read_exit(dirs: &Dirs, id: &str) -> Result<Option<Exit>> {
+        read_json(&dirs.container(id).join("exit.json"))
+    }
+
+    /// It has a process.
+    pub fn is_live(&self) -> bool {
+        matches!(self.status, Status::Running | Status::Paused | Status::Stopping)
+    }
+
+    /// The first process, while it lives.
+    pub fn process(&self) -> Option<ProcessRef> {
+        self.run.as_ref().filter(|_| self.is_live()).map(|r| r.process)
+    }
+}
+
+fn live_status(dirs: &Dirs, id: &str, run: &RunState) -> Status {
+    if run.cgroup.as_deref().is_some_and(is_frozen) {
+        Status::Paused
+    } else if dirs.run_container(id).join("stopping").exists() {
+        Status::Stopping
+    } else {
+        Status::Running
+    }
+}
+
+fn is_frozen(cgroup: &str) -> bool {
+    fs::read_to_string(format!("{cgroup}/cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Says that the container has a process.
+pub fn write_run(dirs: &Dirs, id: &str, state: &RunState) -> Result<()> {
+    write_json(&dirs.run_container(id).join("state.json"), state)
+}
+
+/// Records an exit, then says that there is no process.
+pub fn write_exit(dirs: &Dirs, id: &str, exit: &Exit) -> Result<()> {
+    write_json(&dirs.container(id).join("exit.json"), exit)?;
+    for name in ["state.json", "stopping", "attach.sock"] {
+        let _ = fs::remove_file(dirs.run_container(id).join(name));
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! kill, stop and wait: signals through pidfds, so that a pid used again is never hit.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::dirs::{Dirs, write_file};
+use crate::error::{Context as _, Error, Result};
+use crate::record::Record;
+use crate::state::{ProcessRef, State, Status};
+
+/// A handle on a process that was seen; none if it is gone or its number was used again.
+pub fn open_process(process: ProcessRef) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(process.pid).ok()?)?;
+    let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    process.is_alive().then_some(handle)
+}
+
+/// Waits until the process has ended; false if time is up before.
+pub fn wait_end(process: &OwnedFd, timeout: Option<Duration>) -> Result<bool> {
+    let deadline = timeout.map(|t| Instant::now() + t);
+    loop {
+        let left = deadline.map(|d| {
+            let left = d.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }
+        });
+        let mut fds = [PollFd::new(process, PollFlags::IN)];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e).context(|| "poll of a pidfd".into()),
+        }
+    }
+}
+
+/// Sends a signal to the container's first process.
+pub fn kill(dirs: &Dirs, record: &Record, signal: i32) -> Result<()> {
+    let state = State::observe(dirs, &record.id)?;
+    let not_running = || {
+        Error::state(format_args!(
+            "can only kill running containers. {} is in state {}: container state improper",
+            record.id,
+            State::observe(dirs, &record.id).map_or("unknown", |s| s.status.as_str()),
+        ))
+    };
+    let process = state.process().ok_or_else(not_running)?;
+    let handle = open_process(process).ok_or_else(not_running)?;
+    send(&handle, signal).context(|| format!("sending signal {signal} to container {}", record.id))
+}
+
+fn send(process: &OwnedFd, signal: i32) -> std::result::Result<(), Errno> {
+    // container signals include the real-time ones, whose numbers the C library keeps for itself
+    let signal = unroot_sys::signal::signal_from_raw(signal).ok_or(Errno::INVAL)?;
+    match pidfd_send_signal(process, signal) {
+        Err(Errno::SRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Stops: the stop signal, then after the timeout SIGKILL; and waits until the monitor has recorded the exit.
+/// Says whether there was something to stop.
+pub fn stop(dirs: &Dirs, record: &Record, timeout: Option<u32>, stop_signal: i32) -> Result<bool> {
+    let state = State::observe(dirs, &record.id)?;
+    let Some(run) = state.run.as_ref().filter(|_| state.is_live()) else {
+        return Ok(false);
+    };
+    let Some(process) = open_process(run.process) else { return wait_recorded(run.monitor).map(|()| true) };
+    if state.status == Status::Paused {
+        return Err(Error::state(format_args!("container {} is paused: unpause it first", record.id)));
+    }
+    let marker = dirs.run_container(&record.id).join("stopping");
+    let _ = write_file(&marker, b"", 0o600);
+    let seconds = timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(10));
+    let ended = seconds != 0 && {
+        send(&process, stop_signal).context(|| format!("sending signal {stop_signal} to container {}", record.id))?;
+        wait_end(&process, Some(Duration::from_secs(seconds.into())))?
+    };
+    if !ended {
+        if seconds != 0 {
+            tracing_warn(record, stop_signal, seconds);
+        }
+        kill_hard(run.cgroup.as_deref(), &process)?;
+        if !wait_end(&process, Some(Duration::from_secs(30)))? {
+            let _ = fs::remove_file(&marker);
+            return Err(Error::engine(format_args!(
+                "container {} did not end within 30 seconds of SIGKILL: its process {} is stuck in the kernel",
+                record.id, run.process.pid
+            )));
+        }
+    }
+    wait_recorded(run.monitor)?;
+    Ok(true)
+}
+
+/// Said on standard error, as Podman does.
+fn tracing_warn(record: &Record, signal: i32, seconds: u32) {
+    crate::warn(format_args!(
+        "StopSignal {} failed to stop container {} in {seconds} seconds, resorting to SIGKILL",
+        unroot_sys::signal::name(signal),
+        record.name
+    ));
+}
+
+/// Ends every process of the container.
+pub fn kill_hard(cgroup: Option<&str>, process: &OwnedFd) -> Result<()> {
+    if let Some(cgroup) = cgroup {
+        let _ = fs::write(format!("{cgroup}/cgroup.kill"), "1");
+    }
+    match pidfd_send_signal(process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(e) => Err(e).context(|| "sending SIGKILL".into()),
+    }
+}
+
+/// Waits until the monitor has recorded the exit and cleaned up, which it does before it ends.
+fn wait_recorded(monitor: ProcessRef) -> Result<()> {
+    if let Some(handle) = open_process(monitor)
+        && !wait_end(&handle, Some(Duration::from_secs(60)))?
+    {
+        return Err(Error::engine(format_args!(
+            "the monitor (process {}) has not cleaned up within a minute of its container's end",
+            monitor.pid
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! A second process in a container.
+
+use crate::host::{Host, IMAGE};
+
+fn running() -> Host {
+    let host = Host::new();
+    host.unroot(["run", "-d", "--name", "c", "--network=none", "-e", "COLOUR=blue", IMAGE, "sleep", "1000"]).ok();
+    host
+}
+
+#[test]
+fn it_is_in_the_container() {
+    let host = running();
+    assert_eq!(host.unroot(["exec", "c", "cat", "/proc/1/comm"]).ok(), "sleep");
+    assert_eq!(host.unroot(["exec", "c", "sh", "-c", "echo $COLOUR"]).ok(), "blue");
+    assert_eq!(host.unroot(["exec", "-e", "COLOUR=red", "-w", "/etc", "c", "sh", "-c", "echo $COLOUR; pwd"]).ok(), "red\n/etc");
+    assert_eq!(host.unroot(["exec", "-u", "app", "c", "id", "-un"]).ok(), "app");
+    let hostname = host.unroot(["exec", "c", "hostname"]).ok();
+    assert!(host.unroot(["inspect", "--format", "{{.Id}}", "c"]).ok().starts_with(&hostname));
+}
+
+#[test]
+fn exit_codes() {
+    let host = running();
+    assert_eq!(host.unroot(["exec", "c", "sh", "-c", "exit 7"]).code, 7);
+    host.unroot(["exec", "c", "/nothing-here"]).fails(127, "/nothing-here");
+    host.unroot(["exec", "c", "/etc/not-executable"]).fails(126, "/etc/not-executable");
+    host.unroot(["exec", "c", "/etc"]).fails(126, "/etc");
+    host.unroot(["exec", "nosuch", "true"]).fails(125, "no such container");
+    host.unroot(["exec", "-u", "nosuch", "c", "true"]).fails(126, "unable to find user nosuch");
+}
+
+#[test]
+fn input_and_output() {
+    let host = running();
+    assert_eq!(host.unroot_with_input(["exec", "-i", "c", "cat"], b"through\n").ok(), "through");
+    let done = host.unroot(["exec", "c", "sh", "-c", "echo out; echo err >&2"]);
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("out\n", "err\n"));
+}
+
+#[test]
+fn detached() {
+    let host = running();
+    host.unroot(["exec", "-d", "c", "sh", "-c", "sleep 0.1; echo done >/tmp/mark"]).ok();
+    for _ in 0..100 {
+        if host.unroot(["exec", "c", "cat", "/tmp/mark"]).out == "done\n" {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("the detached command left no mark");
+}
+
+#[test]
+fn it_has_no_more_rights_than_the_container() {
+    let host = running();
+    let facts = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status";
+    let init = host.unroot(["exec", "c", "sh", "-c", "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/1/status"]).ok();
+    assert_eq!(host.unroot(["exec", "c", "sh", "-c", facts]).ok(), init);
+}
+
+#[test]
+fn not_in_a_stopped_container() {
+    let host = running();
+    host.unroot(["stop", "-t", "0", "c"]).ok();
+    host.unroot(["exec", "c", "true"]).fails(125, "container state improper");
+}

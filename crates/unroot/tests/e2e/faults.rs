@@ -1,0 +1,62 @@
+//! kill -9 at any moment: the next command says what happened and cleans.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::host::{Host, IMAGE};
+
+fn kill9(pid: &str) {
+    kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+}
+
+fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if test() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("after five seconds: not {what}");
+}
+
+#[test]
+fn the_monitor_is_killed() {
+    let host = Host::new();
+    host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sleep", "1000"]).ok();
+    let pid = host.unroot(["inspect", "--format", "{{.State.Pid}}", "c"]).ok();
+    let monitor = host.unroot(["inspect", "--format", "{{.State.ConmonPid}}", "c"]).ok();
+    kill9(&monitor);
+    wait_until("gone", || !fs::exists(format!("/proc/{pid}")).unwrap());
+    let shown = host.unroot(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "c"]).ok();
+    assert!(shown.starts_with("exited 137") && shown.contains("monitor"), "{shown}");
+    assert_eq!(host.unroot(["start", "c"]).ok(), "c", "it can be started again");
+    host.unroot(["rm", "-f", "-t0", "c"]).ok();
+}
+
+#[test]
+fn the_container_is_killed() {
+    let host = Host::new();
+    host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sleep", "1000"]).ok();
+    kill9(&host.unroot(["inspect", "--format", "{{.State.Pid}}", "c"]).ok());
+    assert_eq!(host.unroot(["wait", "c"]).ok(), "137");
+}
+
+#[test]
+fn the_command_is_killed() {
+    let host = Host::new();
+    for delay in (0..40).step_by(2) {
+        let mut child = host.spawn(["run", "--rm", "--network=none", IMAGE, "sh", "-c", "sleep 0.01"], Stdio::null());
+        std::thread::sleep(Duration::from_millis(delay));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    wait_until("ended", || host.unroot(["ps", "-q"]).ok().is_empty());
+    host.unroot(["rm", "-fa", "-t0"]).ok();
+    for dir in ["root/containers", "root/names", "run/containers"] {
+        let left: Vec<_> = fs::read_dir(host.path(dir)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{dir}: {left:?}");
+    }
+}

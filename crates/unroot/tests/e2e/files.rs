@@ -1,0 +1,114 @@
+//! Mounts: binds, volumes, tmpfs, devices, and root filesystems that are directories.
+
+use std::fs;
+
+use crate::host::{Host, IMAGE, is_root, uid};
+
+#[test]
+fn bind_mounts() {
+    let host = Host::new();
+    let data = host.path("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("in"), "from outside").unwrap();
+    let data = data.to_str().unwrap();
+    let volume = |options: &str| format!("{data}:/data{options}");
+    assert_eq!(host.sh(&["-v", &volume("")], "cat /data/in; echo back >/data/out").ok(), "from outside");
+    assert_eq!(fs::read_to_string(host.path("data/out")).unwrap(), "back\n");
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(host.path("data/out")).unwrap().uid(), uid(), "root inside is the user outside");
+    assert_ne!(host.sh(&["-v", &volume(":ro")], "touch /data/x").code, 0);
+    let mount = format!("type=bind,src={data},dst=/data,readonly");
+    assert_ne!(host.sh(&["--mount", &mount], "touch /data/x").code, 0);
+    assert_eq!(host.sh(&["-v", &volume(":noexec")], "grep -c ' /data .*noexec' /proc/mounts").ok(), "1");
+    host.sh(&["-v", "/nosuch-directory:/data"], "true").fails(125, "no such file or directory");
+    host.sh(&["-v", &volume(":bogus")], "true").fails(125, "bogus");
+}
+
+#[test]
+fn an_overlay_over_a_directory_keeps_it_as_it_is() {
+    let host = Host::new();
+    let data = host.path("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("in"), "1").unwrap();
+    let volume = format!("{}:/data:O", data.display());
+    assert_eq!(host.sh(&["-v", &volume], "echo 2 >/data/in; cat /data/in").ok(), "2");
+    assert_eq!(fs::read_to_string(data.join("in")).unwrap(), "1");
+}
+
+#[test]
+fn volumes_are_filled_from_the_image_and_kept() {
+    let host = Host::new();
+    assert_eq!(host.sh(&["-v", "vol:/etc"], "grep -c ^sync /etc/passwd; echo kept >/etc/mark").ok(), "1");
+    assert_eq!(host.sh(&["-v", "vol:/mnt"], "cat /mnt/mark").ok(), "kept");
+    host.unroot(["volume", "rm", "vol"]).ok();
+    host.sh(&["-v", "/nocolon"], "test -d /nocolon").ok();
+    assert_eq!(host.unroot(["volume", "ls", "-q"]).ok(), "", "an anonymous volume goes with --rm");
+}
+
+#[test]
+fn tmpfs_and_shm() {
+    let host = Host::new();
+    let shown = host.sh(&["--tmpfs", "/cache:size=1m,mode=0700"], "grep ' /cache ' /proc/mounts").ok();
+    assert!(shown.contains("tmpfs") && shown.contains("size=1024k") && shown.contains("mode=700"), "{shown}");
+    let shown = host.sh(&["--shm-size", "2m"], "grep ' /dev/shm ' /proc/mounts").ok();
+    assert!(shown.contains("size=2048k"), "{shown}");
+}
+
+#[test]
+fn devices() {
+    let host = Host::new();
+    let nodes = host.sh(&[], "for d in null zero full random urandom tty; do test -c /dev/$d || echo no $d; done; ls -l /dev/fd /dev/stdin | wc -l").ok();
+    assert_eq!(nodes, "2");
+    assert_eq!(host.sh(&["--device", "/dev/zero:/dev/nothing"], "head -c 4 /dev/nothing | wc -c").ok(), "4");
+    assert_ne!(host.sh(&["--device", "/dev/nosuch"], "true").code, 0);
+}
+
+#[test]
+fn a_directory_as_root() {
+    let host = Host::new();
+    let root = host.path("rootfs");
+    fs::create_dir_all(root.join("bin")).unwrap();
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| fs::metadata(p).is_ok()).unwrap();
+    fs::copy(busybox, root.join("bin/sh")).unwrap();
+    let flags = |root: String| ["run".into(), "--rm".into(), "--network=none".into(), "--rootfs".into(), root, "/bin/sh".into(), "-c".into(), "echo >/made; echo $0 ok".to_string()];
+    assert_eq!(host.unroot(flags(format!("{}:O", root.display()))).ok(), "/bin/sh ok");
+    assert!(!root.join("made").exists());
+    assert_eq!(host.unroot(flags(root.display().to_string())).ok(), "/bin/sh ok");
+    assert!(root.join("made").exists());
+    assert_eq!(host.unroot(["run", "--rm", "--network=none", "--rootfs", "/:O", "sh", "-c", "cat /proc/1/comm"]).ok(), "sh");
+}
+
+#[test]
+fn a_change_stays_in_its_container() {
+    let host = Host::new();
+    host.unroot(["run", "--name", "c", "--network=none", IMAGE, "sh", "-c", "echo changed >/etc/passwd; rm /bin/true; mkdir /new"]).ok();
+    assert_eq!(host.sh(&[], "grep -c ^sync /etc/passwd; test -e /bin/true && echo there").ok(), "1\nthere");
+    assert_eq!(host.unroot(["start", "-a", "c"]).code, 1, "mkdir /new again: its layer is kept from start to start");
+}
+
+#[test]
+fn files_of_the_network_are_its_own() {
+    let host = Host::new();
+    let shown = host.sh(&["--hostname", "box", "--add-host", "db:10.1.2.3"], "hostname; cat /etc/hostname; cat /etc/hosts").ok();
+    assert!(shown.starts_with("box\nbox\n"), "{shown}");
+    assert!(shown.contains("10.1.2.3\tdb") || shown.contains("10.1.2.3 db"), "{shown}");
+    let shown = host.unroot(["run", "--rm", "--dns", "192.0.2.7", "--dns-search", "example.org", IMAGE, "cat", "/etc/resolv.conf"]).ok();
+    assert!(shown.contains("nameserver 192.0.2.7") && shown.contains("search example.org"), "{shown}");
+}
+
+/// keep-id: the user is the same inside and outside, and files made in a bind mount are the user's.
+#[test]
+fn keep_id() {
+    if is_root() {
+        return; // (rootful keep-id is the id map crate's test)
+    }
+    let host = Host::new();
+    let data = host.path("data");
+    fs::create_dir(&data).unwrap();
+    let volume = format!("{}:/data", data.display());
+    let me = uid();
+    assert_eq!(host.sh(&["--userns=keep-id", "-v", &volume], "id -u; touch /data/mine; stat -c %u /data/mine /etc").ok(), format!("{me}\n{me}\n0"));
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(fs::metadata(data.join("mine")).unwrap().uid(), me);
+    assert_eq!(host.sh(&["--userns=keep-id:uid=200,gid=210"], "id -u; id -g").ok(), "200\n210");
+}

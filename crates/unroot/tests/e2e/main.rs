@@ -1,0 +1,18 @@
+//! End to end: the binary as a user runs it, on real kernels, real images and a real registry.
+//!
+//! Each test is run as whoever runs the test program: `scripts/test` runs it as root and as an ordinary user.
+//! `UNROOT` names the binary, else the one that cargo built. Nothing is skipped in silence: what a mode cannot
+//! have is asked with [`host::is_root`] and tested for its error instead.
+
+mod exec;
+mod faults;
+mod files;
+mod host;
+mod identity;
+mod life;
+mod limits;
+mod names;
+mod network;
+mod registry;
+mod security;
+mod stdio;
