@@ -19,6 +19,7 @@ pub mod spec;
 pub mod start;
 pub mod state;
 pub mod stop;
+pub mod top;
 pub mod users;
 
 use std::sync::OnceLock;

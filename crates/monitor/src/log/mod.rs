@@ -4,7 +4,7 @@ mod read;
 mod time;
 mod write;
 
-pub use read::{Reader, ReadOptions, read};
+pub use read::{Line, ReadOptions, Reader, read};
 pub use time::{format_nanos, now, parse_time};
 pub use write::{Driver, Writer};
 

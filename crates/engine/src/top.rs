@@ -1,0 +1,265 @@
+//! `top`: the processes of a container, seen from both sides.
+//!
+//! Identity rule 1: `user` and `group` are looked up in the container's own files, below its root; `huser` and
+//! `hgroup` with the host alone. The number in a container is the host's number through the map that the kernel
+//! shows for that very process, so that a nested user namespace is told rightly.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use unroot_idmap::{names, observe};
+use unroot_runtime::capability_names;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::record::Record;
+use crate::state::State;
+use crate::users::{RootView, name_of_gid, name_of_uid};
+
+/// Descriptor and heading.
+pub const DESCRIPTORS: [(&str, &str); 35] = [
+    ("args", "COMMAND"), ("capamb", "AMBIENT CAPS"), ("capbnd", "BOUNDING CAPS"), ("capeff", "EFFECTIVE CAPS"),
+    ("capinh", "INHERITED CAPS"), ("capprm", "PERMITTED CAPS"), ("comm", "COMMAND"), ("command", "COMMAND"),
+    ("etime", "ELAPSED"), ("group", "GROUP"), ("groups", "GROUPS"), ("hgroup", "HGROUP"), ("hgroups", "HGROUPS"),
+    ("hpid", "HPID"), ("huser", "HUSER"), ("label", "LABEL"), ("nice", "NI"), ("pcpu", "%CPU"), ("pgid", "PGID"),
+    ("pid", "PID"), ("ppid", "PPID"), ("rgroup", "RGROUP"), ("rss", "RSS"), ("ruser", "RUSER"), ("seccomp", "SECCOMP"),
+    ("stat", "STAT"), ("state", "STATE"), ("stime", "STIME"), ("time", "TIME"), ("tty", "TTY"), ("user", "USER"),
+    ("vsz", "VSZ"), ("uid", "UID"), ("gid", "GID"), ("huid", "HUID"),
+];
+
+const DEFAULT: [&str; 8] = ["user", "pid", "ppid", "pcpu", "etime", "tty", "time", "args"];
+
+struct Process {
+    pid: u32,
+    status: BTreeMap<String, String>,
+    stat: Vec<String>,
+    comm: String,
+}
+
+impl Process {
+    fn read(pid: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let stat = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
+        let (open, close) = (stat.find('(')?, stat.rfind(')')?);
+        let fields = status.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_string(), v.trim().to_string()));
+        Some(Self {
+            pid,
+            status: fields.collect(),
+            stat: stat[close + 2..].split_whitespace().map(str::to_string).collect(),
+            comm: stat[open + 1..close].to_string(),
+        })
+    }
+
+    fn field(&self, name: &str) -> &str {
+        self.status.get(name).map_or("", String::as_str)
+    }
+
+    fn nth(&self, name: &str, n: usize) -> u32 {
+        self.field(name).split_whitespace().nth(n).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
+    /// Field of proc_pid_stat(5), counted from 3 on as there.
+    fn stat(&self, n: usize) -> i64 {
+        self.stat.get(n - 3).and_then(|v| v.parse().ok()).unwrap_or(0)
+    }
+
+    /// Its number in the namespace it is in.
+    fn inner(&self, name: &str) -> String {
+        self.field(name).split_whitespace().last().unwrap_or("?").to_string()
+    }
+}
+
+/// All processes of a container: those of its pid namespace and of those below; with the host's pid namespace, those
+/// of its cgroup, or that descend from its first process.
+fn processes(init: u32, shares_host_pids: bool, cgroup: Option<&str>) -> Vec<Process> {
+    let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).ok();
+    let all: Vec<Process> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| Process::read(e.file_name().to_str()?.parse().ok()?))
+        .collect();
+    let depth = all.iter().find(|p| p.pid == init).map_or(1, |p| p.field("NSpid").split_whitespace().count());
+    let parents: BTreeMap<u32, u32> = all.iter().map(|p| (p.pid, p.stat(4) as u32)).collect();
+    let descends = |mut pid: u32| {
+        for _ in 0..64 {
+            if pid == init {
+                return true;
+            }
+            match parents.get(&pid) {
+                Some(parent) if *parent != 0 => pid = *parent,
+                _ => return false,
+            }
+        }
+        false
+    };
+    let members = cgroup.and_then(|c| unroot_cgroup::Cgroup::open(c.as_ref())).map(|c| c.processes());
+    let mut found: Vec<Process> = all
+        .into_iter()
+        .filter(|p| match shares_host_pids {
+            true => members.as_ref().map_or_else(|| descends(p.pid), |m| m.contains(&p.pid)),
+            false => {
+                let same = fs::read_link(format!("/proc/{}/ns/pid", p.pid)).ok() == namespace;
+                same || (p.field("NSpid").split_whitespace().count() > depth && descends(p.pid))
+            }
+        })
+        .collect();
+    found.sort_by_key(|p| p.pid);
+    found
+}
+
+struct Context {
+    passwd: String,
+    group: String,
+    uptime: f64,
+}
+
+impl Context {
+    fn of(init: u32) -> Self {
+        let view = RootView::new(&[format!("/proc/{init}/root").into()]);
+        let text = |path: &str| String::from_utf8_lossy(&view.read(path).unwrap_or_default()).into_owned();
+        let uptime = fs::read_to_string("/proc/uptime").ok().and_then(|t| t.split('.').next()?.parse().ok());
+        Self { passwd: text("/etc/passwd"), group: text("/etc/group"), uptime: uptime.unwrap_or(0.0) }
+    }
+
+    fn user(&self, process: &Process, host_uid: u32) -> String {
+        match observe::maps_of(&process.pid.to_string()).ok().and_then(|m| m.uid.to_inside(host_uid)) {
+            Some(uid) => name_of_uid(&self.passwd, uid).map_or_else(|| uid.to_string(), |n| printable(&n)),
+            None => format!("unmapped({host_uid})"),
+        }
+    }
+
+    fn group(&self, process: &Process, host_gid: u32) -> String {
+        match observe::maps_of(&process.pid.to_string()).ok().and_then(|m| m.gid.to_inside(host_gid)) {
+            Some(gid) => name_of_gid(&self.group, gid).map_or_else(|| gid.to_string(), |n| printable(&n)),
+            None => format!("unmapped({host_gid})"),
+        }
+    }
+}
+
+/// Image data on a terminal: no control characters, no blanks, not endless.
+fn printable(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() || c.is_whitespace() { '?' } else { c }).collect()
+}
+
+fn capabilities(hex: &str) -> String {
+    let bits = u64::from_str_radix(hex, 16).unwrap_or(0);
+    let all = (1u64 << capability_names().len()) - 1;
+    if bits == 0 {
+        return "none".into();
+    }
+    if bits & all == all {
+        return "full".into();
+    }
+    capability_names().iter().enumerate().filter(|(n, _)| bits & (1 << n) != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+}
+
+fn elapsed(seconds: f64) -> String {
+    let s = seconds.max(0.0) as u64;
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s}s"),
+        (h, m, s) => format!("{h}h{m}m{s}s"),
+    }
+}
+
+fn tty(number: i64) -> String {
+    let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00));
+    match major {
+        0 => "?".into(),
+        136..=143 => format!("pts/{}", minor + 256 * (major - 136)),
+        4 => format!("tty{minor}"),
+        _ => format!("{major}:{minor}"),
+    }
+}
+
+const TICKS: f64 = 100.0;
+
+fn value(descriptor: &str, p: &Process, context: &Context) -> String {
+    let host_user = |uid: u32| names::host_user(uid).unwrap_or_else(|| uid.to_string());
+    let host_group = |gid: u32| names::host_group(gid).unwrap_or_else(|| gid.to_string());
+    let groups = |one: &dyn Fn(u32) -> String| p.field("Groups").split_whitespace().filter_map(|g| g.parse().ok()).map(one).collect::<Vec<_>>().join(",");
+    let started = p.stat(22) as f64 / TICKS;
+    let cpu = (p.stat(14) + p.stat(15)) as f64 / TICKS;
+    let alive = (context.uptime - started).max(0.01);
+    match descriptor {
+        "user" => context.user(p, p.nth("Uid", 1)),
+        "ruser" => context.user(p, p.nth("Uid", 0)),
+        "huser" => host_user(p.nth("Uid", 1)),
+        "huid" => p.nth("Uid", 1).to_string(),
+        "uid" => observe::maps_of(&p.pid.to_string()).ok().and_then(|m| m.uid.to_inside(p.nth("Uid", 1))).map_or("?".into(), |u| u.to_string()),
+        "gid" => observe::maps_of(&p.pid.to_string()).ok().and_then(|m| m.gid.to_inside(p.nth("Gid", 1))).map_or("?".into(), |g| g.to_string()),
+        "group" => context.group(p, p.nth("Gid", 1)),
+        "rgroup" => context.group(p, p.nth("Gid", 0)),
+        "hgroup" => host_group(p.nth("Gid", 1)),
+        "groups" => groups(&|g| context.group(p, g)),
+        "hgroups" => groups(&host_group),
+        "pid" => p.inner("NSpid"),
+        "hpid" => p.pid.to_string(),
+        "ppid" => parent_inside(p),
+        "pgid" => p.inner("NSpgid"),
+        "comm" => printable(&p.comm),
+        "args" | "command" => arguments(p),
+        "capamb" => capabilities(p.field("CapAmb")),
+        "capbnd" => capabilities(p.field("CapBnd")),
+        "capeff" => capabilities(p.field("CapEff")),
+        "capinh" => capabilities(p.field("CapInh")),
+        "capprm" => capabilities(p.field("CapPrm")),
+        "etime" => elapsed(context.uptime - started),
+        "stime" => elapsed(context.uptime - started),
+        "time" => elapsed(cpu),
+        "pcpu" => format!("{:.3}", 100.0 * cpu / alive),
+        "tty" => tty(p.stat(7)),
+        "nice" => p.stat(19).to_string(),
+        "rss" => p.field("VmRSS").split_whitespace().next().unwrap_or("0").to_string(),
+        "vsz" => (p.stat(23) / 1024).to_string(),
+        "state" | "stat" => p.stat.first().cloned().unwrap_or_default(),
+        "label" => fs::read_to_string(format!("/proc/{}/attr/current", p.pid)).map(|l| l.trim_end_matches(['\0', '\n']).to_string()).ok().filter(|l| !l.is_empty()).unwrap_or_else(|| "?".into()),
+        "seccomp" => match p.field("Seccomp") {
+            "0" => "disabled".into(),
+            "1" => "strict".into(),
+            "2" => "filter".into(),
+            other => other.into(),
+        },
+        _ => "?".into(),
+    }
+}
+
+/// The parent's number in its own namespace; 0 if it is outside.
+fn parent_inside(p: &Process) -> String {
+    let same = |parent: &Process| parent.field("NSpid").split_whitespace().count() == p.field("NSpid").split_whitespace().count();
+    Process::read(p.stat(4) as u32).filter(|_| p.inner("NSpid") != "1").filter(same).map_or("0".into(), |parent| parent.inner("NSpid"))
+}
+
+fn arguments(p: &Process) -> String {
+    let raw = fs::read(format!("/proc/{}/cmdline", p.pid)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&raw).trim_end_matches('\0').replace('\0', " ");
+    match text.is_empty() {
+        true => format!("[{}]", printable(&p.comm)),
+        false => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+    }
+}
+
+impl Engine {
+    /// Headings and rows.
+    pub fn top(&self, record: &Record, descriptors: &[String]) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+        let state = State::observe(&self.dirs, &record.id)?;
+        let Some(init) = state.process() else {
+            return Err(Error::state("top can only be used on running containers"));
+        };
+        let chosen: Vec<String> = match descriptors.is_empty() {
+            true => DEFAULT.iter().map(|d| d.to_string()).collect(),
+            false => descriptors.iter().flat_map(|d| d.split(',')).map(|d| d.trim().to_lowercase()).collect(),
+        };
+        let heading = |d: &String| {
+            let found = DESCRIPTORS.iter().find(|(name, _)| name == d).map(|(_, heading)| heading.to_string());
+            found.ok_or_else(|| Error::engine(format_args!("'{d}' unknown descriptor: there are {}", DESCRIPTORS.map(|(name, _)| name).join(", "))))
+        };
+        let headings = chosen.iter().map(heading).collect::<Result<Vec<_>>>()?;
+        let context = Context::of(init.pid);
+        let shares = record.spec.namespaces.pid == crate::spec::Namespace::Host;
+        let all = processes(init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
+        let rows = all.iter().map(|p| chosen.iter().map(|d| value(d, p, &context)).collect()).collect();
+        Ok((headings, rows))
+    }
+}

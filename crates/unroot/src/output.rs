@@ -1,0 +1,129 @@
+//! What commands print: tables, sizes, times, and `--format`.
+
+use std::io::Write as _;
+
+use serde_json::Value;
+
+use crate::cli::CliError;
+use crate::template;
+
+/// Prints a line; a reader that has gone is no error.
+pub fn line(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints without an end of line.
+pub fn raw(text: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text).and_then(|()| out.flush());
+}
+
+/// Rows under headings, in columns.
+pub fn table(heading: Option<Vec<String>>, rows: Vec<Vec<String>>) {
+    let all: Vec<Vec<String>> = heading.into_iter().chain(rows).collect();
+    let columns = all.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |n: usize| all.iter().filter_map(|r| r.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in &all {
+        let cells: Vec<String> = row.iter().enumerate().map(|(n, cell)| if n + 1 == row.len() { cell.clone() } else { format!("{cell:<0$}", widths[n]) }).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    raw(text.as_bytes());
+}
+
+/// Prints rows by a template: `table ...` with headings, `json` all as one, else a line each.
+pub fn formatted(format: &str, rows: &[Value], headings: &[(&str, &str)], noheading: bool) -> Result<(), CliError> {
+    let format = format.replace("\\t", "\t").replace("\\n", "\n");
+    if format == "json" {
+        line(serde_json::to_string_pretty(rows).unwrap_or_default());
+        return Ok(());
+    }
+    let fail = CliError::new;
+    if let Some(template) = format.strip_prefix("table ") {
+        let lines = rows.iter().map(|row| template::render(template, row).map(|l| cells(&l))).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        let names = headings.iter().map(|(field, name)| (field.to_string(), Value::from(*name))).collect();
+        let heading = template::render(template, &Value::Object(names)).map(|l| cells(&l)).unwrap_or_default();
+        table((!noheading).then_some(heading), lines);
+        return Ok(());
+    }
+    for row in rows {
+        let text = template::render(&format, row).map_err(fail)?;
+        if text.ends_with('\n') { raw(text.as_bytes()) } else { line(text) }
+    }
+    Ok(())
+}
+
+fn cells(line: &str) -> Vec<String> {
+    match line.contains('\t') {
+        true => line.split('\t').map(|c| c.trim().to_string()).collect(),
+        false => line.split_whitespace().map(str::to_string).collect(),
+    }
+}
+
+/// `12.3 MB`, powers of a thousand.
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let (mut value, mut n) = (bytes as f64, 0);
+    while value >= 1000.0 && n + 1 < units.len() {
+        value /= 1000.0;
+        n += 1;
+    }
+    let digits = if n == 0 || value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    format!("{value:.digits$} {}", units[n])
+}
+
+/// `3 seconds`, `About a minute`, `2 hours`, as Docker says it.
+pub fn ago(seconds: i64) -> String {
+    let n = |count: i64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
+    match seconds {
+        ..1 => "Less than a second".into(),
+        1..60 => n(seconds, "second"),
+        60..120 => "About a minute".into(),
+        120..3600 => n(seconds / 60, "minute"),
+        3600..7200 => "About an hour".into(),
+        7200..172_800 => n(seconds / 3600, "hour"),
+        172_800..1_209_600 => n(seconds / 86400, "day"),
+        1_209_600..5_184_000 => n(seconds / 604_800, "week"),
+        5_184_000..63_072_000 => n(seconds / 2_592_000, "month"),
+        _ => n(seconds / 31_536_000, "year"),
+    }
+}
+
+/// `10`, `10s`, `1m30s` in seconds.
+pub fn duration(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let (mut total, mut number) = (0.0, String::new());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        number.clear();
+        number.push_str(&rest[..end]);
+        let unit_end = rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| end + n);
+        let factor = match &rest[end..unit_end] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * factor;
+        rest = &rest[unit_end..];
+    }
+    (!text.is_empty()).then_some(total as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        assert_eq!([size(0), size(999), size(1234), size(12_300_000)], ["0 B", "999 B", "1.23 kB", "12.3 MB"]);
+        assert_eq!([ago(0), ago(1), ago(59), ago(61), ago(7300)], ["Less than a second", "1 second", "59 seconds", "About a minute", "2 hours"]);
+        assert_eq!([duration("10"), duration("1m30s"), duration("500ms"), duration("x"), duration("")], [Some(10), Some(90), Some(0), None, None]);
+    }
+}

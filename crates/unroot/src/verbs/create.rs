@@ -1,0 +1,25 @@
+//! `create`
+
+use crate::Global;
+use crate::cli::{Args, Outcome};
+use crate::output;
+use crate::progress::Shown;
+use crate::run_flags;
+use crate::verbs::{ANY, Verb};
+
+pub const VERB: Verb = Verb {
+    names: &["create", "container create"],
+    usage: "[options] IMAGE [COMMAND [ARG...]]",
+    about: "Create a container without starting it",
+    flags: || run_flags::FLAGS.to_vec(),
+    interspersed: false,
+    count: (1, ANY),
+    run,
+};
+
+fn run(global: &Global, args: &Args) -> Outcome {
+    let spec = run_flags::spec(args, "create")?;
+    let created = global.engine()?.create(spec, &run_flags::pull_options(args)?, &Shown::new(args.is("quiet")))?;
+    output::line(&created.record.id);
+    Ok(0)
+}

@@ -1,0 +1,103 @@
+//! `import`
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+
+use unroot_store::{Config, History, ImageConfig};
+
+use crate::Global;
+use crate::cli::{Args, CliError, Kind, Outcome, flag};
+use crate::output;
+use crate::verbs::Verb;
+use crate::verbs::load::full_name;
+
+pub const VERB: Verb = Verb {
+    names: &["import", "image import"],
+    usage: "[options] PATH|- [NAME]",
+    about: "Make an image of a tar of a root filesystem",
+    flags: || {
+        vec![
+            flag("arch", ' ', Kind::Value, "Architecture of the image"),
+            flag("change", 'c', Kind::Repeat, "Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"),
+            flag("message", 'm', Kind::Value, "Message of the history"),
+            flag("os", ' ', Kind::Value, "Operating system of the image"),
+            flag("quiet", 'q', Kind::Bool, "Do not show how it goes"),
+            flag("variant", ' ', Kind::Value, "Variant of the architecture"),
+        ]
+    },
+    interspersed: true,
+    count: (1, 2),
+    run,
+};
+
+fn run(global: &Global, args: &Args) -> Outcome {
+    let engine = global.engine()?;
+    let ids = engine.id_check()?;
+    let mut config = Config::default();
+    for change in args.all("change") {
+        apply(&mut config, change)?;
+    }
+    let now = unroot_monitor::log::now();
+    let created = Some(unroot_monitor::log::format_nanos(now));
+    let host = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let image_config = ImageConfig {
+        created: created.clone(),
+        architecture: args.value("arch").unwrap_or(host).into(),
+        variant: args.value("variant").map(str::to_string),
+        os: args.value("os").unwrap_or("linux").into(),
+        config,
+        ..ImageConfig::default()
+    };
+    let path = &args.rest[0];
+    let source: Box<dyn Read + Send> = match path.as_str() {
+        "-" => Box::new(std::io::stdin()),
+        path => Box::new(File::open(path).map_err(|e| CliError::new(format!("open {path}: {}", unroot_engine::plan::reason(&e))))?),
+    };
+    let comment = args.value("message").map_or_else(|| format!("imported from {path}"), str::to_string);
+    let history = History { created, created_by: Some(format!("/bin/sh -c #(nop) ADD file:{path} in /")), comment: Some(comment), empty_layer: false };
+    let check = |path: &str, uid: u64, gid: u64| ids.check(path, uid, gid);
+    let image = engine.store.import(source, image_config, history, &check, now).map_err(|e| match e {
+        unroot_store::Error::Ids(text) => CliError::from(ids.error(path, &text)),
+        other => CliError::new(other),
+    })?;
+    if let Some(name) = args.rest.get(1) {
+        engine.store.tag(&image.id, &full_name(name)?).map_err(CliError::new)?;
+    }
+    output::line(format!("sha256:{}", image.id));
+    Ok(0)
+}
+
+/// `CMD=...`, `ENV=NAME=VALUE` or, with a space, as in a Containerfile.
+fn apply(config: &mut Config, change: &str) -> Result<(), CliError> {
+    let broken = || CliError::new(format!("invalid change \"{change}\" - must be formatted as KEY VALUE"));
+    let at = change.find(['=', ' ']).ok_or_else(broken)?;
+    let (key, value) = (change[..at].to_ascii_uppercase(), change[at + 1..].trim());
+    let list = || match serde_json::from_str::<Vec<String>>(value) {
+        Ok(list) => list,
+        Err(_) => vec!["/bin/sh".into(), "-c".into(), value.into()],
+    };
+    let pair = || value.split_once(['=', ' ']).map(|(k, v)| (k.to_string(), v.trim_matches('"').to_string())).ok_or_else(broken);
+    match key.as_str() {
+        "CMD" => config.cmd = list(),
+        "ENTRYPOINT" => config.entrypoint = list(),
+        "ENV" => {
+            let (name, value) = pair()?;
+            config.env.push(format!("{name}={value}"));
+        }
+        "LABEL" => {
+            let (name, value) = pair()?;
+            config.labels.insert(name, value);
+        }
+        "EXPOSE" => drop(config.exposed_ports.insert(if value.contains('/') { value.into() } else { format!("{value}/tcp") }, serde_json::json!({}))),
+        "VOLUME" => {
+            let paths = serde_json::from_str::<Vec<String>>(value).unwrap_or_else(|_| vec![value.into()]);
+            config.volumes.extend(paths.into_iter().map(|p| (p, serde_json::json!({}))).collect::<BTreeMap<_, _>>());
+        }
+        "STOPSIGNAL" => config.stop_signal = value.into(),
+        "USER" => config.user = value.into(),
+        "WORKDIR" => config.working_dir = value.into(),
+        _ => return Err(CliError::new(format!("invalid change \"{change}\" - {key} is not one of CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"))),
+    }
+    Ok(())
+}

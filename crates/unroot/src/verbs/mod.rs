@@ -1,0 +1,122 @@
+//! The verbs: a file each, and the table by which they are found.
+
+use crate::Global;
+use crate::cli::{Args, CliError, Flag, Outcome};
+
+mod attach;
+mod completion;
+mod create;
+mod exec;
+mod exists;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod man;
+mod port;
+mod ps;
+mod pull;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod tag;
+mod top;
+mod unshare;
+mod version;
+mod volume;
+mod wait;
+
+/// A verb.
+pub struct Verb {
+    /// Its names: words as they are typed; the first is shown in the overview.
+    pub names: &'static [&'static str],
+    /// What follows it.
+    pub usage: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Its flags.
+    pub flags: fn() -> Vec<Flag>,
+    /// Flags may stand between its arguments.
+    pub interspersed: bool,
+    /// The least and the most arguments.
+    pub count: (usize, usize),
+    /// Does it.
+    pub run: fn(&Global, &Args) -> Outcome,
+}
+
+/// Any number of arguments.
+pub const ANY: usize = usize::MAX;
+
+/// All verbs.
+pub const VERBS: &[&Verb] = &[
+    &attach::VERB, &completion::VERB, &create::VERB, &exec::VERB, &images::VERB, &import::VERB, &info::VERB,
+    &inspect::VERB, &kill::VERB, &load::VERB, &logs::VERB, &man::VERB, &port::VERB, &ps::VERB, &pull::VERB, &rm::VERB,
+    &rmi::VERB, &run::VERB, &start::VERB, &stop::VERB, &tag::TAG, &tag::UNTAG, &top::VERB, &unshare::VERB,
+    &version::VERB, &wait::VERB, &exists::CONTAINER, &exists::IMAGE, &exists::VOLUME, &inspect::CONTAINER,
+    &inspect::IMAGE, &volume::CREATE, &volume::LIST, &volume::REMOVE, &volume::INSPECT, &volume::PRUNE,
+];
+
+/// The verb at the start of these words, and how many of them are its name.
+pub fn find(words: &[String]) -> Option<(&'static Verb, usize)> {
+    for used in [2, 1] {
+        let Some(typed) = words.get(..used) else { continue };
+        let typed = typed.join(" ");
+        if let Some(verb) = VERBS.iter().find(|v| v.names.contains(&typed.as_str())) {
+            return Some((verb, used));
+        }
+    }
+    None
+}
+
+/// What to say of a word that is no verb.
+pub fn unknown(words: &[String]) -> Outcome {
+    let program = unroot_engine::program();
+    let word = &words[0];
+    let inside: Vec<&str> = VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.strip_prefix(&format!("{word} "))).collect();
+    if !inside.is_empty() {
+        let text = format!("Usage:\n  {program} {word} [command]\n\nAvailable Commands:\n{}", inside.iter().map(|n| format!("  {n}\n")).collect::<String>());
+        if words.get(1).is_some_and(|w| matches!(w.as_str(), "--help" | "-h")) {
+            crate::output::raw(text.as_bytes());
+            return Ok(0);
+        }
+        let missing = match words.get(1) {
+            Some(sub) => format!("unrecognized command `{program} {word} {sub}`\nTry '{program} {word} --help' for more information"),
+            None => format!("missing command '{program} {word} COMMAND'\n{text}"),
+        };
+        return Err(CliError::new(missing));
+    }
+    Err(CliError::new(format!("unrecognized command `{program} {word}`\nTry '{program} --help' for more information")))
+}
+
+/// The help of the program itself.
+pub fn overview() -> String {
+    let program = unroot_engine::program();
+    let mut lines: Vec<(String, &str)> = VERBS.iter().map(|v| (v.names[0].to_string(), v.about)).collect();
+    lines.retain(|(name, _)| !name.contains(' '));
+    for group in ["container", "image", "volume"] {
+        lines.push((group.into(), "Verbs of this kind of object"));
+    }
+    lines.sort();
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let verbs: String = lines.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect();
+    let flags: String = crate::GLOBAL.iter().map(|f| format!("      --{:14} {}\n", f.long, f.help)).collect();
+    format!("Run containers without a daemon and without root, and tell who is root.\n\nUsage:\n  {program} [options] [command]\n\nAvailable Commands:\n{verbs}\nOptions:\n{flags}")
+}
+
+/// Does something to each, prints each that went well, reports each that did not, and goes on.
+pub fn each<T>(items: Vec<Result<T, CliError>>, mut act: impl FnMut(T) -> Result<Option<String>, CliError>) -> Outcome {
+    let mut code = 0;
+    for item in items {
+        match item.and_then(&mut act) {
+            Ok(Some(text)) => crate::output::line(text),
+            Ok(None) => {}
+            Err(error) => code = crate::report(&error),
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,60 @@
+//! `pull`
+
+use crate::Global;
+use crate::cli::{Args, Kind, Outcome, flag};
+use crate::output;
+use crate::progress::Shown;
+use crate::run_flags::pull_options;
+use crate::verbs::{ANY, Verb};
+
+pub const VERB: Verb = Verb {
+    names: &["pull", "image pull"],
+    usage: "[options] IMAGE [IMAGE...]",
+    about: "Pull images from registries",
+    flags: || {
+        vec![
+            flag("arch", ' ', Kind::Value, "For this architecture"),
+            flag("authfile", ' ', Kind::Value, "File with credentials"),
+            flag("cert-dir", ' ', Kind::Value, "Directory with certificates"),
+            flag("creds", ' ', Kind::Value, "USER:PASSWORD"),
+            flag("os", ' ', Kind::Value, "For this operating system"),
+            flag("platform", ' ', Kind::Value, "For OS/ARCH[/VARIANT]"),
+            flag("policy", ' ', Kind::Value, "When to pull: always, missing, never, newer"),
+            flag("quiet", 'q', Kind::Bool, "Do not show how it goes"),
+            flag("retry", ' ', Kind::Value, "How often it is tried again"),
+            flag("retry-delay", ' ', Kind::Value, "Seconds between tries"),
+            flag("tls-verify", ' ', Kind::Bool, "Require HTTPS and verify certificates"),
+            flag("variant", ' ', Kind::Value, "For this variant of the architecture"),
+        ]
+    },
+    interspersed: true,
+    count: (1, ANY),
+    run,
+};
+
+fn run(global: &Global, args: &Args) -> Outcome {
+    use unroot_engine::spec::PullPolicy;
+    let engine = global.engine()?;
+    let options = pull_options(args)?;
+    let policy = match args.value("policy").unwrap_or("always").to_ascii_lowercase().as_str() {
+        "always" => PullPolicy::Always,
+        "missing" | "ifnotpresent" => PullPolicy::Missing,
+        "never" => PullPolicy::Never,
+        "newer" => PullPolicy::Newer,
+        other => return Err(crate::cli::CliError::new(format!("unsupported pull policy \"{other}\""))),
+    };
+    for word in &args.rest {
+        let name = match word.split_once(':') {
+            Some(("docker-archive" | "oci-archive" | "oci" | "dir", path)) => {
+                for id in super::load::load(&engine, Some(path))? {
+                    output::line(id.1);
+                }
+                continue;
+            }
+            _ => word,
+        };
+        let named = engine.image_or_pull(name, policy, &options, &Shown::new(args.is("quiet")))?;
+        output::line(named.image.id);
+    }
+    Ok(0)
+}

@@ -1,0 +1,71 @@
+//! `rmi`
+
+use unroot_engine::Engine;
+
+use crate::Global;
+use crate::cli::{Args, CliError, Kind, Outcome, flag};
+use crate::output;
+use crate::verbs::{ANY, Verb};
+
+pub const VERB: Verb = Verb {
+    names: &["rmi", "image rm"],
+    usage: "[options] IMAGE [IMAGE...]",
+    about: "Remove images",
+    flags: || {
+        vec![
+            flag("all", 'a', Kind::Bool, "All images"),
+            flag("force", 'f', Kind::Bool, "With all names and the containers that use it"),
+            flag("ignore", 'i', Kind::Bool, "An image that is not there is no error"),
+        ]
+    },
+    interspersed: true,
+    count: (0, ANY),
+    run,
+};
+
+fn run(global: &Global, args: &Args) -> Outcome {
+    let engine = global.engine()?;
+    let words: Vec<String> = match args.is("all") {
+        true => engine.store.images().map_err(CliError::new)?.into_iter().map(|i| i.id).collect(),
+        false => args.rest.clone(),
+    };
+    if words.is_empty() && !args.is("all") {
+        return Err(CliError::new("image name or ID must be specified"));
+    }
+    let mut code = 0;
+    for word in words {
+        match remove(&engine, &word, args.is("force")) {
+            Ok(lines) => lines.iter().for_each(output::line),
+            Err(e) if e.code == 1 && (args.is("ignore") || args.is("force")) => {}
+            Err(e) => code = crate::report(&e),
+        }
+    }
+    Ok(code)
+}
+
+/// Takes a name away, and with the last one the image; what was done, a line each.
+pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, CliError> {
+    engine.enter()?;
+    let named = engine.local_image(word)?.ok_or_else(|| CliError::with_code(1, format!("{word}: image not known")))?;
+    let id = &named.image.id;
+    let names = engine.names_of(id);
+    let by_name = names.contains(&named.name);
+    if by_name && names.len() > 1 && !force {
+        engine.store.untag(&named.name).map_err(CliError::new)?;
+        return Ok(vec![format!("Untagged: {}", named.name)]);
+    }
+    if !by_name && names.len() > 1 && !force {
+        return Err(CliError::with_code(2, format!("unable to delete image \"{id}\" by ID with more than one tag ({}): please force removal", names.join(" "))));
+    }
+    for record in engine.containers()? {
+        if record.image.as_ref().is_some_and(|i| i.id == *id) {
+            if !force {
+                return Err(CliError::with_code(2, format!("image used by {}: image is in use by a container: consider listing external containers and force-removing image", record.id)));
+            }
+            engine.remove(&record, true, Some(0), true)?;
+        }
+    }
+    engine.store.remove_image(id).map_err(CliError::new)?;
+    engine.store.collect(&[]).map_err(CliError::new)?;
+    Ok(names.iter().map(|n| format!("Untagged: {n}")).chain([format!("Deleted: {id}")]).collect())
+}

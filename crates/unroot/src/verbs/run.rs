@@ -1,0 +1,115 @@
+//! `run`
+
+use unroot_engine::{Engine, Record};
+use unroot_monitor::attach::{Options, Outcome as Attached, run as attach};
+use unroot_monitor::terminal::DetachKeys;
+
+use crate::Global;
+use crate::cli::{Args, CliError, Kind, Outcome, flag};
+use crate::output;
+use crate::progress::Shown;
+use crate::run_flags;
+use crate::verbs::{ANY, Verb};
+
+pub const VERB: Verb = Verb {
+    names: &["run", "container run"],
+    usage: "[options] IMAGE [COMMAND [ARG...]]",
+    about: "Run a command in a new container",
+    flags: || {
+        let mut flags = run_flags::FLAGS.to_vec();
+        flags.extend([
+            flag("attach", 'a', Kind::List, "Show only these: stdin, stdout, stderr"),
+            flag("detach", 'd', Kind::Bool, "Do not wait for the container"),
+            flag("detach-keys", ' ', Kind::Value, "Keys that detach (default ctrl-p,ctrl-q)"),
+            flag("preserve-fds", ' ', Kind::Value, "Hand on so many descriptors from 3 on"),
+            flag("rmi", ' ', Kind::Bool, "Remove the image afterwards"),
+            flag("sig-proxy", ' ', Kind::Bool, "Hand signals on to the container (default true)"),
+        ]);
+        flags
+    },
+    interspersed: false,
+    count: (1, ANY),
+    run,
+};
+
+/// The keys that detach.
+pub fn detach_keys(args: &Args) -> Result<DetachKeys, CliError> {
+    DetachKeys::parse(args.value("detach-keys").unwrap_or("ctrl-p,ctrl-q")).map_err(CliError::new)
+}
+
+fn run(global: &Global, args: &Args) -> Outcome {
+    let mut spec = run_flags::spec(args, "run")?;
+    let keys = detach_keys(args)?;
+    let detach = args.is("detach");
+    if args.is("rmi") {
+        if detach {
+            return Err(CliError::new("--rmi and --detach cannot be set together"));
+        }
+        spec.remove = true;
+    }
+    let passthrough = spec.log.driver.as_deref() == Some("passthrough");
+    if passthrough && spec.process.terminal {
+        return Err(CliError::new("the '--log-driver passthrough' option cannot be used with '--tty'"));
+    }
+    let engine = global.engine()?;
+    let options = run_flags::pull_options(args)?;
+    if args.is("preserve-fds") || spec.process.preserve_fds > 0 {
+        check_descriptors(spec.process.preserve_fds)?;
+    }
+    let created = engine.create(spec, &options, &Shown::new(args.is("quiet")))?;
+    let record = created.record;
+    let image = created.image;
+    let started = engine.start(&record, image, !detach && !passthrough);
+    let socket = match started {
+        Ok(socket) => socket,
+        Err(error) => {
+            // a foreground container that could not start leaves nothing behind with --rm
+            if record.spec.remove {
+                let _ = engine.remove(&record, true, Some(0), true);
+            }
+            return Err(error.into());
+        }
+    };
+    if detach {
+        output::line(&record.id);
+        return Ok(0);
+    }
+    let code = follow(&engine, &record, socket, args, keys)?;
+    if args.is("rmi")
+        && let Some(image) = &record.image
+    {
+        super::rmi::remove(&engine, &image.name, false)?;
+    }
+    Ok(code)
+}
+
+fn check_descriptors(count: u32) -> Result<(), CliError> {
+    match (3..3 + count).find(|fd| !std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists()) {
+        Some(fd) => Err(CliError::new(format!("file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed"))),
+        None => Ok(()),
+    }
+}
+
+/// Goes along with a container until it ends or the user detaches.
+pub fn follow(engine: &Engine, record: &Record, socket: std::os::unix::net::UnixStream, args: &Args, detach_keys: DetachKeys) -> Outcome {
+    let forward = |signal: i32| {
+        let _ = unroot_engine::stop::kill(&engine.dirs, record, signal);
+    };
+    let only = args.all("attach");
+    let wants = |name: &str| only.is_empty() || only.iter().any(|a| a.eq_ignore_ascii_case(name));
+    let proxies = args.given_bool("sig-proxy").unwrap_or(true) && !record.spec.process.terminal;
+    let options = Options {
+        stdin: record.spec.process.interactive && wants("stdin") && !args.is("no-stdin"),
+        terminal: record.spec.process.terminal,
+        stdout: wants("stdout"),
+        stderr: wants("stderr"),
+        detach_keys,
+        forward: proxies.then_some(&forward),
+    };
+    match attach(socket, options) {
+        Ok(Attached::Exited(code)) => Ok(code as u8),
+        Ok(Attached::Detached) => Ok(0),
+        Ok(Attached::Broken) => Ok(141),
+        Err(error) => Err(CliError::new(format!("container {}: {error}", record.name))),
+    }
+}

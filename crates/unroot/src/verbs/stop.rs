@@ -1,0 +1,46 @@
+//! `stop`
+
+use unroot_engine::State;
+
+use crate::Global;
+use crate::cli::{Args, Kind, Outcome, flag};
+use crate::selection::{LATEST, several};
+use crate::verbs::{ANY, Verb, each};
+
+pub const VERB: Verb = Verb {
+    names: &["stop", "container stop"],
+    usage: "[options] CONTAINER [CONTAINER...]",
+    about: "Stop containers",
+    flags: || {
+        vec![
+            flag("all", 'a', Kind::Bool, "All containers that run"),
+            flag("cidfile", ' ', Kind::Repeat, "Read a container's id from this file"),
+            flag("filter", 'f', Kind::Repeat, "Those for which this holds"),
+            flag("ignore", 'i', Kind::Bool, "A container that is not there is no error"),
+            flag("time", 't', Kind::Value, "Seconds until it is killed"),
+            LATEST,
+        ]
+    },
+    interspersed: true,
+    count: (0, ANY),
+    run,
+};
+
+fn run(global: &Global, args: &Args) -> Outcome {
+    let engine = global.engine()?;
+    let timeout = args.number("time")?;
+    let mut containers = several(&engine, args)?;
+    if args.is("ignore") {
+        containers.retain(Result::is_ok);
+    }
+    each(containers, |(word, record)| {
+        if args.is("all") && !State::observe(&engine.dirs, &record.id)?.is_live() {
+            return Ok(None);
+        }
+        if State::observe(&engine.dirs, &record.id)?.status == unroot_engine::Status::Created {
+            return Err(crate::cli::CliError::new(format!("can only stop created or running containers. {} is in state created: container state improper", record.id)));
+        }
+        unroot_engine::stop::stop(&engine.dirs, &record, timeout, engine.stop_signal(&record))?;
+        Ok(Some(word))
+    })
+}

@@ -1,0 +1,262 @@
+//! Containers and images as `inspect` and `ps` show them: what is observed, in the form Podman's users know.
+
+use serde_json::{Value, json};
+
+use unroot_engine::{Engine, Record, State, Status};
+use unroot_monitor::log::format_nanos;
+use unroot_network::PortMap;
+use unroot_store::Image;
+
+use crate::cli::CliError;
+use crate::output::ago;
+
+/// A time as inspect has it; none is the year one, as Go's zero time.
+pub fn time(nanos: i64) -> String {
+    if nanos == 0 { "0001-01-01T00:00:00Z".into() } else { format_nanos(nanos) }
+}
+
+/// `docker inspect` of a container.
+pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
+    let state = State::observe(&engine.dirs, &record.id)?;
+    let spec = &record.spec;
+    let image = record.image.as_ref().and_then(|i| engine.store.image_by_id(&i.id).ok().flatten());
+    let config = image.as_ref().map(|i| i.config.config.clone()).unwrap_or_default();
+    let args = unroot_engine::plan::command(spec, &config);
+    let (run, exit) = (state.run.as_ref(), state.exit.as_ref());
+    let live = state.is_live();
+    let env: Vec<String> = config.env.iter().cloned().chain(spec.process.env.iter().map(|(n, v)| format!("{n}={v}"))).collect();
+    let ports = ports(record);
+    let stop_signal = engine.stop_signal(record);
+    let network_mode = spec.network.mode.clone().unwrap_or_else(|| "pasta".into());
+    let mode = |n: &unroot_engine::spec::Namespace, default: &str| match n {
+        unroot_engine::spec::Namespace::Host => "host".to_string(),
+        unroot_engine::spec::Namespace::Container(c) => format!("container:{c}"),
+        unroot_engine::spec::Namespace::Path(p) => format!("ns:{}", p.display()),
+        unroot_engine::spec::Namespace::None => "none".into(),
+        unroot_engine::spec::Namespace::Shareable => "shareable".into(),
+        _ => default.to_string(),
+    };
+    let mut labels = config.labels.clone();
+    labels.extend(spec.labels.clone());
+    let maps = run.and_then(|r| r.maps.clone());
+    let observed = |m: &unroot_idmap::IdMap| m.extents().iter().map(|e| format!("{}:{}:{}", e.inside, e.outside, e.length)).collect::<Vec<_>>();
+    Ok(json!({
+        "Id": record.id,
+        "Created": time(record.created),
+        "Path": args.first().cloned().unwrap_or_default(),
+        "Args": args.get(1..).unwrap_or_default(),
+        "State": {
+            "OciVersion": "1.2.0",
+            "Status": state.status.as_str(),
+            "Running": live,
+            "Paused": state.status == Status::Paused,
+            "Restarting": false,
+            "OOMKilled": exit.is_some_and(|e| e.oom),
+            "Dead": false,
+            "Pid": state.process().map_or(0, |p| p.pid),
+            "ConmonPid": run.filter(|_| live).map_or(0, |r| r.monitor.pid),
+            "ExitCode": exit.map_or(0, |e| e.code),
+            "Error": exit.map_or("", |e| &e.error),
+            "StartedAt": time(run.map(|r| r.started).or(exit.map(|e| e.started)).unwrap_or(0)),
+            "FinishedAt": time(exit.map_or(0, |e| e.finished)),
+            "CgroupPath": run.and_then(|r| r.cgroup.clone()).unwrap_or_default(),
+            "Lost": exit.is_some_and(|e| e.lost),
+        },
+        "Image": record.image.as_ref().map_or("", |i| &i.id),
+        "ImageDigest": record.image.as_ref().map_or("", |i| &i.digest),
+        "ImageName": record.image.as_ref().map_or("", |i| &i.name),
+        "Rootfs": match &spec.root { unroot_engine::spec::Root::Directory { path, .. } => path.to_string_lossy().into_owned(), _ => String::new() },
+        "ResolvConfPath": engine.dirs.run_container(&record.id).join("resolv.conf"),
+        "HostnamePath": engine.dirs.run_container(&record.id).join("hostname"),
+        "HostsPath": engine.dirs.run_container(&record.id).join("hosts"),
+        "StaticDir": engine.dirs.container(&record.id),
+        "OCIRuntime": "unroot",
+        "ConmonPidFile": spec.life.monitor_pidfile.clone().unwrap_or_default(),
+        "PidFile": spec.life.pidfile.clone().unwrap_or_default(),
+        "Name": record.name,
+        "RestartCount": 0,
+        "Driver": "overlay",
+        "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
+        "EffectiveCaps": Value::Null,
+        "BoundingCaps": Value::Null,
+        "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": engine.dirs.container(&record.id).join("upper"), "WorkDir": engine.dirs.container(&record.id).join("work")}},
+        "Mounts": mounts(record),
+        "NetworkSettings": {"Ports": ports, "IPAddress": "", "Gateway": "", "MacAddress": "", "SandboxKey": state.process().map(|p| format!("/proc/{}/ns/net", p.pid)).unwrap_or_default(), "Networks": {network_mode.split(':').next().unwrap_or_default(): {}}},
+        "Namespace": "", "IsInfra": false, "IsService": false, "Pod": "", "Dependencies": [],
+        "IDMap": {"Observed": maps.is_some(), "UidMap": maps.as_ref().map(|m| observed(&m.uid)), "GidMap": maps.as_ref().map(|m| observed(&m.gid))},
+        "Config": {
+            "Hostname": spec.process.hostname.clone().unwrap_or_else(|| record.short_id().to_string()),
+            "User": spec.process.user.clone().unwrap_or_else(|| config.user.clone()),
+            "Tty": spec.process.terminal,
+            "OpenStdin": spec.process.interactive,
+            "StdinOnce": false,
+            "Env": env,
+            "Cmd": args,
+            "Image": record.image.as_ref().map_or("", |i| &i.name),
+            "Volumes": config.volumes,
+            "WorkingDir": spec.process.workdir.clone().unwrap_or_else(|| if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }),
+            "Entrypoint": spec.process.entrypoint.clone().unwrap_or_else(|| config.entrypoint.clone()),
+            "Labels": labels,
+            "Annotations": spec.annotations,
+            "StopSignal": unroot_sys::signal::name(stop_signal),
+            "StopTimeout": spec.life.stop_timeout.unwrap_or(10),
+            "Timeout": spec.life.timeout,
+            "Umask": format!("{:04o}", spec.process.umask.unwrap_or(0o022)),
+            "CreateCommand": spec.create_command,
+            "Passwd": spec.process.passwd.unwrap_or(true),
+            "HealthcheckOnFailureAction": "none",
+        },
+        "HostConfig": {
+            "Binds": binds(record),
+            "CgroupMode": mode(&spec.namespaces.cgroup, "private"),
+            "ContainerIDFile": spec.life.cidfile.clone().unwrap_or_default(),
+            "LogConfig": {"Type": spec.log.driver.clone().unwrap_or_else(|| "k8s-file".into()), "Path": engine.log_path(record), "Config": Value::Null, "Tag": "", "Size": "0B"},
+            "NetworkMode": network_mode,
+            "PortBindings": ports,
+            "AutoRemove": spec.remove,
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "CapAdd": spec.security.cap_add,
+            "CapDrop": spec.security.cap_drop,
+            "Dns": spec.network.dns, "DnsOptions": spec.network.dns_options, "DnsSearch": spec.network.dns_search,
+            "ExtraHosts": spec.network.add_hosts,
+            "GroupAdd": spec.process.groups,
+            "IpcMode": mode(&spec.namespaces.ipc, "shareable"),
+            "PidMode": mode(&spec.namespaces.pid, "private"),
+            "UTSMode": mode(&spec.namespaces.uts, "private"),
+            "UsernsMode": match (&record.maps, record.userns.as_str()) { (Some(_), "") => "private", (None, "") if engine.user.is_rootless() => "host", (_, m) => m },
+            "Privileged": spec.security.privileged,
+            "PublishAllPorts": spec.network.publish_all,
+            "ReadonlyRootfs": spec.files.read_only,
+            "SecurityOpt": spec.security.options,
+            "ShmSize": spec.files.shm_size.unwrap_or(64 << 20),
+            "Runtime": "oci",
+            "Init": spec.process.init,
+            "Memory": spec.limits.memory.unwrap_or(0),
+            "MemorySwap": spec.limits.memory_swap.unwrap_or(0),
+            "MemoryReservation": spec.limits.memory_reservation.unwrap_or(0),
+            "NanoCpus": (spec.limits.cpus.unwrap_or(0.0) * 1e9) as u64,
+            "CpuShares": spec.limits.cpu_shares.unwrap_or(0),
+            "CpuPeriod": spec.limits.cpu_period.unwrap_or(0),
+            "CpuQuota": spec.limits.cpu_quota.unwrap_or(0),
+            "CpusetCpus": spec.limits.cpuset_cpus.clone().unwrap_or_default(),
+            "CpusetMems": spec.limits.cpuset_mems.clone().unwrap_or_default(),
+            "PidsLimit": spec.limits.pids.unwrap_or(2048),
+            "OomScoreAdj": spec.process.oom_score_adj.unwrap_or(0),
+            "CgroupParent": spec.limits.cgroup_parent.clone().unwrap_or_default(),
+            "Ulimits": spec.process.ulimits.iter().map(|l| json!({"Name": format!("RLIMIT_{}", l.name.to_uppercase()), "Soft": l.soft as i64, "Hard": l.hard as i64})).collect::<Vec<_>>(),
+        },
+    }))
+}
+
+fn mounts(record: &Record) -> Vec<Value> {
+    record
+        .spec
+        .files
+        .mounts
+        .iter()
+        .filter(|m| matches!(m.kind, unroot_engine::spec::MountKind::Bind | unroot_engine::spec::MountKind::Volume))
+        .map(|m| {
+            let volume = record.volumes.iter().find(|v| v.target == m.target);
+            json!({
+                "Type": if volume.is_some() { "volume" } else { "bind" },
+                "Name": volume.map_or("", |v| &v.name),
+                "Source": m.source,
+                "Destination": m.target,
+                "Driver": if volume.is_some() { "local" } else { "" },
+                "Mode": "",
+                "Options": m.options.iter().filter(|o| *o != "tmpcopyup").collect::<Vec<_>>(),
+                "RW": !m.options.iter().any(|o| o == "ro"),
+                "Propagation": m.options.iter().find(|o| o.contains("private") || o.contains("shared") || o.contains("slave")).cloned().unwrap_or_else(|| "rprivate".into()),
+            })
+        })
+        .collect()
+}
+
+fn binds(record: &Record) -> Vec<String> {
+    let name = |m: &unroot_engine::spec::Mount| record.volumes.iter().find(|v| v.target == m.target).map_or(m.source.clone(), |v| v.name.clone());
+    record.spec.files.mounts.iter().filter(|m| !m.source.is_empty()).map(|m| format!("{}:{}", name(m), m.target)).collect()
+}
+
+fn ports(record: &Record) -> Value {
+    let mut all = serde_json::Map::new();
+    for port in record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten() {
+        let binding = json!({"HostIp": port.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()), "HostPort": port.host.to_string()});
+        let list = all.entry(format!("{}/{}", port.container, port.protocol)).or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            list.push(binding);
+        }
+    }
+    Value::Object(all)
+}
+
+/// Published ports as `ps` shows them.
+pub fn ports_text(record: &Record) -> String {
+    let ports = record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten();
+    ports
+        .map(|p| format!("{}:{}->{}/{}", p.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()), p.host, p.container, p.protocol))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// `Up 3 seconds`, `Exited (0) 2 minutes ago`, `Created`.
+pub fn status(state: &State) -> String {
+    let now = unroot_monitor::log::now();
+    let since = |nanos: i64| ago((now - nanos) / 1_000_000_000);
+    match (state.status, &state.run, &state.exit) {
+        (Status::Created, ..) => "Created".into(),
+        (Status::Paused, Some(run), _) => format!("Up {} (Paused)", since(run.started)),
+        (_, Some(run), _) if state.is_live() => format!("Up {}", since(run.started)),
+        (_, _, Some(exit)) => format!("Exited ({}) {} ago", exit.code, since(exit.finished)),
+        _ => "Exited".into(),
+    }
+}
+
+/// `docker inspect` of an image.
+pub fn image(engine: &Engine, image: &Image) -> Result<Value, CliError> {
+    let names = engine.names_of(&image.id);
+    let digests: Vec<String> = names.iter().map(|n| format!("{}@{}", repository(n).0, image.digest)).collect();
+    let config: Value = serde_json::to_value(&image.config.config).unwrap_or_default();
+    let history: Value = serde_json::to_value(&image.config.history).unwrap_or_default();
+    Ok(json!({
+        "Id": image.id,
+        "Digest": image.digest,
+        "RepoTags": names,
+        "RepoDigests": digests,
+        "Parent": "",
+        "Comment": image.config.comment.clone().unwrap_or_default(),
+        "Created": image.config.created.clone().unwrap_or_default(),
+        "Config": with_defaults(config),
+        "Version": "",
+        "Author": image.config.author.clone().unwrap_or_default(),
+        "Architecture": image.config.architecture,
+        "Os": image.config.os,
+        "Size": image.size,
+        "VirtualSize": image.size,
+        "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": engine.store.lower_dirs(image).first()}},
+        "RootFS": {"Type": "layers", "Layers": image.layers},
+        "Labels": image.config.config.labels,
+        "Annotations": {},
+        "ManifestType": "application/vnd.oci.image.manifest.v1+json",
+        "User": image.config.config.user,
+        "History": history,
+        "NamesHistory": names,
+    }))
+}
+
+/// Fields that templates ask for even where the image has none.
+fn with_defaults(mut config: Value) -> Value {
+    if let Some(map) = config.as_object_mut() {
+        for (name, value) in [("Env", json!([])), ("Cmd", json!([])), ("Entrypoint", json!([])), ("Labels", Value::Null), ("User", json!("")), ("WorkingDir", json!("")), ("Volumes", Value::Null), ("ExposedPorts", Value::Null), ("StopSignal", json!(""))] {
+            map.entry(name).or_insert(value);
+        }
+    }
+    config
+}
+
+/// A name's repository and tag.
+pub fn repository(name: &str) -> (String, String) {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository.into(), tag.into()),
+        _ => (name.into(), "<none>".into()),
+    }
+}
