@@ -125,7 +125,6 @@ struct Plan {
     ready: Ready,
     last_cap: u32,
     root: Option<OwnedFd>,
-    mount_point: OwnedFd,
     own_user_namespace: bool,
 }
 
@@ -164,7 +163,6 @@ impl Plan {
             ready,
             last_cap: last_capability(),
             root,
-            mount_point: open_path(&request.mount_point)?,
             own_user_namespace,
         })
     }
@@ -180,6 +178,8 @@ impl Plan {
     fn build(&self, request: &Request<'_>, stdio: Stdio, socket: &OwnedFd) -> Result<(), StartError> {
         let spec = request.spec;
         prctl(Prctl::ParentDeathSignal(9))?;
+        // opened here, in this mount namespace, and by the user that the directory belongs to
+        let mount_point = open_path(&request.mount_point)?;
         if self.own_user_namespace {
             wait_for(socket, b'm')?;
             set_gid(0)?;
@@ -192,7 +192,7 @@ impl Plan {
         for (kind, file) in &self.join {
             setns(file.as_fd(), flags(&[*kind]))?;
         }
-        let root = self.build_root(request)?;
+        let root = self.build_root(request, mount_point)?;
         let terminal = match spec.process.terminal {
             true => Some(dev::open_terminal(&root)?),
             false => None,
@@ -226,18 +226,18 @@ impl Plan {
         wait_for(socket, b'g')
     }
 
-    fn build_root(&self, request: &Request<'_>) -> Result<OwnedFd, StartError> {
+    fn build_root(&self, request: &Request<'_>, mount_point: OwnedFd) -> Result<OwnedFd, StartError> {
         let spec = request.spec;
         let prepared = spec.mounts.iter().map(mounts::prepare).collect::<Result<Vec<_>, _>>()?;
         let shared = spec.mounts.iter().any(|m| mounts::Options::parse(&m.options).is_shared());
         let mount_point = match shared {
             false => {
                 mounts::stop_propagation()?;
-                None
+                mount_point
             }
             true => {
                 mounts::stop_propagation_above(&request.mount_point)?;
-                Some(open_path(&request.mount_point)?)
+                open_path(&request.mount_point)?
             }
         };
         let made;
@@ -248,7 +248,7 @@ impl Plan {
                 &made
             }
         };
-        attach(root, mount_point.as_ref().unwrap_or(&self.mount_point), &format!("rootfs on {}", request.mount_point.display()))?;
+        attach(root, &mount_point, &format!("rootfs on {}", request.mount_point.display()))?;
         let root = rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(|e| SyscallError::new("dup(rootfs)", e))?;
         for mount in &prepared {
             mounts::make(&root, mount)?;
