@@ -225,7 +225,10 @@ fn write_image(archive: &Path) {
     fs::remove_dir_all(&tree).unwrap();
 }
 
+/// A static program has no interpreter: no program header of type PT_INTERP (elf(5)).
 fn is_static(program: &Path) -> bool {
-    // a static program has no interpreter: its bytes do not name the dynamic loader
-    fs::read(program).is_ok_and(|bytes| !bytes.windows(9).any(|w| w == b"ld-linux-" || w == b"/ld-musl-"))
+    let Ok(bytes) = fs::read(program) else { return false };
+    let number = |at: usize, length: usize| bytes[at..at + length].iter().rev().fold(0usize, |n, b| n << 8 | usize::from(*b));
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    (0..count).all(|n| number(table + n * size, 4) != 3)
 }
