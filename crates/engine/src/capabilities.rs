@@ -17,7 +17,7 @@ fn normal(name: &str) -> Result<String> {
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
     match short == "ALL" || capability_names().contains(&short) {
         true => Ok(short.to_string()),
-        false => Err(Error::engine(format_args!("unknown capability {upper:?} to add or drop: see capabilities(7)"))),
+        false => Err(Error::engine(format_args!("unknown capability {name:?} to add or drop: see capabilities(7)"))),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Created {
 impl Engine {
     /// Makes a container.
     pub fn create(&self, mut spec: ContainerSpec, options: &PullOptions, progress: &dyn Progress) -> Result<Created> {
-        let namespace = self.enter()?.clone();
+        let namespace = self.enter_beside(self.joined(&spec)?.as_ref())?.clone();
         if let Some(name) = &spec.name {
             names::check(name)?;
         }
@@ -84,6 +84,38 @@ impl Engine {
             })?;
         }
         Ok(Created { record, image })
+    }
+
+    /// The container whose namespaces this one joins.
+    fn joined(&self, spec: &ContainerSpec) -> Result<Option<Record>> {
+        let network = spec.network.mode.as_deref().and_then(|m| m.strip_prefix("container:"));
+        let all = [&spec.namespaces.pid, &spec.namespaces.ipc, &spec.namespaces.uts, &spec.namespaces.cgroup];
+        let name = network.or_else(|| all.into_iter().find_map(|n| if let Namespace::Container(name) = n { Some(name.as_str()) } else { None }));
+        name.map(|name| self.find(name)).transpose()
+    }
+
+    /// Removes what killed makers left.
+    pub fn sweep(&self) -> Result<()> {
+        for entry in fs::read_dir(self.dirs.containers()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(id) = name.strip_prefix('.')
+                && !is_being_made(&self.dirs, id)
+            {
+                self.enter()?;
+                crate::remove::remove_tree(&entry.path())?;
+                let _ = fs::remove_dir_all(self.dirs.run_container(id));
+            }
+        }
+        for entry in fs::read_dir(self.dirs.names()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if let Some(id) = crate::record::id_of_name(&self.dirs, &name)
+                && !self.dirs.container(&id).exists()
+                && !is_being_made(&self.dirs, &id)
+            {
+                release_name(&self.dirs, &name, &id);
+            }
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "what was settled, used once")]
@@ -270,8 +302,6 @@ impl Engine {
 
     /// Removes a container; with `force` also one that runs. Anonymous volumes go too if asked.
     pub fn remove(&self, record: &Record, force: bool, timeout: Option<u32>, volumes: bool) -> Result<()> {
-        self.enter()?;
-        let lock = Lock::take(&self.dirs, &record.id)?;
         let state = State::observe(&self.dirs, &record.id)?;
         if state.is_live() {
             if !force {
@@ -281,16 +311,16 @@ impl Engine {
                     state.status.as_str()
                 )));
             }
-            // (with --rm its monitor removes it as it ends, and needs the lock for that)
-            drop(lock);
-            crate::stop::stop(&self.dirs, record, timeout, self.stop_signal(record))?;
-            return match Lock::take(&self.dirs, &record.id) {
-                Ok(lock) => self.remove_stopped(record, lock, volumes),
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                Err(e) => Err(e),
-            };
+            // from outside of any user namespace: the container's may be another one than ours would be
+            crate::stop::stop(&self.dirs, &[record], timeout, &|r| self.stop_signal(r))?;
         }
-        self.remove_stopped(record, lock, volumes)
+        self.enter()?;
+        // (with --rm its monitor has removed it as it ended)
+        match Lock::take(&self.dirs, &record.id) {
+            Ok(lock) => self.remove_stopped(record, lock, volumes),
+            Err(e) if e.kind() == ErrorKind::NotFound && state.is_live() => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     fn remove_stopped(&self, record: &Record, lock: Lock, volumes: bool) -> Result<()> {

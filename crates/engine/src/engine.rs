@@ -9,6 +9,7 @@ use unroot_store::Store;
 use crate::dirs::{Dirs, make_dir};
 use crate::error::{Error, Result};
 use crate::record::{self, Record};
+use crate::state::State;
 
 /// One user's engine.
 #[derive(Debug)]
@@ -33,10 +34,23 @@ impl Engine {
 
     /// Enters the engine's user namespace, once. The process must have one thread.
     pub fn enter(&self) -> Result<&EngineNamespace> {
+        self.enter_beside(None)
+    }
+
+    /// The same; where containers live already, in the namespace of theirs, of this one's first.
+    pub fn enter_beside(&self, first: Option<&Record>) -> Result<&EngineNamespace> {
         if let Some(namespace) = self.namespace.get() {
             return Ok(namespace);
         }
-        let namespace = unroot_idmap::enter(&self.user).map_err(|e| {
+        let run_dir = self.dirs.run.join("containers");
+        let others = std::fs::read_dir(run_dir).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+        let monitors = first
+            .map(|r| r.id.clone())
+            .into_iter()
+            .chain(others)
+            .filter(|_| self.user.is_rootless())
+            .filter_map(|id| Some(State::observe(&self.dirs, &id).ok()?.run.filter(|r| r.monitor.is_alive())?.monitor.pid));
+        let namespace = unroot_idmap::enter(&self.user, monitors).map_err(|e| {
             let hint = e.hint().map(str::to_string);
             let error = Error::engine(e);
             hint.into_iter().fold(error, |error, hint| error.with_hint(hint))

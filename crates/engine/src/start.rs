@@ -337,12 +337,20 @@ impl Launch {
             setgroups: self.setgroups,
             loopback: true,
         };
+        let uses_pasta = matches!(self.network, Mode::Pasta(_));
+        if uses_pasta || (self.record.maps.is_some() && !self.engine_is_host) {
+            // layers are mounted here for a container that cannot, and its network namespace for pasta, which may
+            // not open it in /proc: that takes a mount namespace of the monitor's own
+            unroot_sys::ns::unshare([unroot_sys::process::Namespace::Mount].into_iter().collect()).map_err(Error::engine)?;
+            unroot_runtime::stop_propagation().map_err(Error::engine)?;
+        }
         let stdio = unroot_runtime::Stdio { stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr };
         let mut init = unroot_runtime::spawn(&request, stdio).map_err(runtime_error)?;
         let pid = init.pid();
         let pasta = match &self.network {
             Mode::Pasta(options) => {
-                let netns = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                let netns = self.dirs.run_container(&self.record.id).join("netns");
+                unroot_runtime::bind_file(&PathBuf::from(format!("/proc/{pid}/ns/net")), &netns).map_err(Error::engine)?;
                 Some(Pasta::start(&netns, &self.dirs.run_container(&self.record.id), &self.ports, options).map_err(network_error)?)
             }
             _ => None,

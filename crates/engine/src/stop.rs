@@ -62,43 +62,54 @@ fn send(process: &OwnedFd, signal: i32) -> std::result::Result<(), Errno> {
     }
 }
 
-/// Stops: the stop signal, then after the timeout SIGKILL; and waits until the monitor has recorded the exit.
-/// Says whether there was something to stop.
-pub fn stop(dirs: &Dirs, record: &Record, timeout: Option<u32>, stop_signal: i32) -> Result<bool> {
-    let state = State::observe(dirs, &record.id)?;
-    let Some(run) = state.run.as_ref().filter(|_| state.is_live()) else {
-        return Ok(false);
-    };
-    let Some(process) = open_process(run.process) else { return wait_recorded(run.monitor).map(|()| true) };
-    if state.status == Status::Paused {
-        return Err(Error::state(format_args!("container {} is paused: unpause it first", record.id)));
-    }
-    let marker = dirs.run_container(&record.id).join("stopping");
-    let _ = write_file(&marker, b"", 0o600);
-    let seconds = timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(10));
-    let ended = seconds != 0 && {
-        send(&process, stop_signal).context(|| format!("sending signal {stop_signal} to container {}", record.id))?;
-        wait_end(&process, Some(Duration::from_secs(seconds.into())))?
-    };
-    if !ended {
-        if seconds != 0 {
-            tracing_warn(record, stop_signal, seconds);
+/// Stops containers, all at once: the stop signal to each, then after the timeout SIGKILL; and waits until their
+/// monitors have recorded the exits. Those that do not run are left as they are.
+pub fn stop(dirs: &Dirs, records: &[&Record], timeout: Option<u32>, signal_of: &dyn Fn(&Record) -> i32) -> Result<()> {
+    let mut stopping = Vec::new();
+    for record in records {
+        let state = State::observe(dirs, &record.id)?;
+        let Some(run) = state.run.clone().filter(|_| state.is_live()) else { continue };
+        if state.status == Status::Paused {
+            return Err(Error::state(format_args!("container {} is paused: unpause it first", record.id)));
         }
-        kill_hard(run.cgroup.as_deref(), &process)?;
-        if !wait_end(&process, Some(Duration::from_secs(30)))? {
-            let _ = fs::remove_file(&marker);
+        let seconds = timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(10));
+        let process = open_process(run.process);
+        let _ = write_file(&dirs.run_container(&record.id).join("stopping"), b"", 0o600);
+        let signal = signal_of(record);
+        if let Some(process) = process.as_ref().filter(|_| seconds != 0) {
+            send(process, signal).context(|| format!("sending signal {signal} to container {}", record.id))?;
+        }
+        stopping.push((*record, run, process, seconds, signal));
+    }
+    let begun = Instant::now();
+    for (record, run, process, seconds, signal) in &stopping {
+        let Some(process) = process else { continue };
+        let left = Duration::from_secs((*seconds).into()).saturating_sub(begun.elapsed());
+        if *seconds != 0 && wait_end(process, Some(left))? {
+            continue;
+        }
+        if *seconds != 0 {
+            warn_of_kill(record, *signal, *seconds);
+        }
+        kill_hard(run.cgroup.as_deref(), process)?;
+    }
+    for (record, run, process, ..) in &stopping {
+        if let Some(process) = process
+            && !wait_end(process, Some(Duration::from_secs(30)))?
+        {
+            let _ = fs::remove_file(dirs.run_container(&record.id).join("stopping"));
             return Err(Error::engine(format_args!(
                 "container {} did not end within 30 seconds of SIGKILL: its process {} is stuck in the kernel",
                 record.id, run.process.pid
             )));
         }
+        wait_recorded(run.monitor)?;
     }
-    wait_recorded(run.monitor)?;
-    Ok(true)
+    Ok(())
 }
 
 /// Said on standard error, as Podman does.
-fn tracing_warn(record: &Record, signal: i32, seconds: u32) {
+fn warn_of_kill(record: &Record, signal: i32, seconds: u32) {
     crate::warn(format_args!(
         "StopSignal {} failed to stop container {} in {seconds} seconds, resorting to SIGKILL",
         unroot_sys::signal::name(signal),

@@ -87,13 +87,19 @@ pub struct EngineNamespace {
 }
 
 /// Enters the engine's user namespace. For root, and where we are in it already, there is nothing to do.
-pub fn enter(user: &EngineUser) -> Result<EngineNamespace, Error> {
+///
+/// `existing` are processes of this user's that may live in such a namespace, a container's monitor: the first one
+/// whose map is the one that would be made is joined, so that containers share their namespace.
+pub fn enter(user: &EngineUser, existing: impl IntoIterator<Item = u32>) -> Result<EngineNamespace, Error> {
     let effective = rustix::process::geteuid().as_raw();
     if effective == 0 {
         let maps = maps_of("self")?;
         return Ok(EngineNamespace { user: user.clone(), rootless: user.is_rootless(), maps, single_id: None });
     }
     let subids = SubIds::of(&user.name, user.uid)?;
+    if let Some(namespace) = join_existing(user, &subids, existing) {
+        return Ok(namespace);
+    }
     let (wanted, single_id) = match reason_for_one_id(&subids, user) {
         Some(reason) => (single_map(user), Some(reason)),
         None => (full_map(user, &subids)?, None),
@@ -112,6 +118,23 @@ pub fn enter(user: &EngineUser) -> Result<EngineNamespace, Error> {
     set_gid(0)?;
     set_uid(0)?;
     Ok(EngineNamespace { user: user.clone(), rootless: true, maps, single_id })
+}
+
+/// The namespace of a process, if it is the one that would be made today.
+fn join_existing(user: &EngineUser, subids: &SubIds, existing: impl IntoIterator<Item = u32>) -> Option<EngineNamespace> {
+    use std::os::fd::AsFd as _;
+    let single = reason_for_one_id(subids, user);
+    let wanted = if single.is_some() { single_map(user) } else { full_map(user, subids).ok()? };
+    for pid in existing {
+        let Ok(file) = fs::File::open(format!("/proc/{pid}/ns/user")) else { continue };
+        if maps_of(&pid.to_string()).ok().as_ref() != Some(&wanted) {
+            continue;
+        }
+        unroot_sys::ns::setns(file.as_fd(), [Namespace::User].into_iter().collect()).ok()?;
+        set_gid(0).and_then(|()| set_uid(0)).ok()?;
+        return Some(EngineNamespace { user: user.clone(), rootless: true, maps: wanted, single_id: single });
+    }
+    None
 }
 
 /// Where a program is; only its name is asked for, in the directories that hold such helpers too.

@@ -53,6 +53,11 @@ impl Pasta {
             Some((flag, value)) if flag.starts_with('-') && !flag.starts_with("--") => vec![flag, value],
             _ => vec![o.as_str()],
         }));
+        if rustix::process::getuid().is_root() && !has(&["--runas"]) {
+            // as the host's root it would become nobody, who may not open the namespace; in a user namespace its
+            // root is the user
+            command.args(["--runas", "0"]);
+        }
         command.arg("--quiet").arg("--netns").arg(netns);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::Cured {

@@ -23,8 +23,9 @@ pub mod seccomp;
 pub mod spec;
 mod spawn;
 
+pub use mounts::stop_propagation;
 pub use process::{StartError, capability_names};
-pub use rootfs::Rootfs;
+pub use rootfs::{Rootfs, bind_file};
 pub use spawn::{Init, Request, Stdio, Userns, spawn};
 
 /// What went wrong before the process could be told anything.

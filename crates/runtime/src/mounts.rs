@@ -137,8 +137,8 @@ pub fn make(root: &OwnedFd, prepared: &Prepared<'_>) -> Result<(), SyscallError>
     };
     let tree = mounted.as_ref().or(tree.as_ref().map(|(fd, _)| fd)).expect("one of both");
     let target = ensure(root, &mount.destination, is_dir)?;
-    if options.copy_up && let Some(new) = &mounted {
-        copy_up(root, &mount.destination, new)?;
+    if options.copy_up && is_dir {
+        copy_up(root, &mount.destination, tree)?;
     }
     attach(tree, &target, &format!("{} on {}", mount.kind, mount.destination))?;
     propagate(root, mount, options)

@@ -100,3 +100,11 @@ pub fn open_path(path: &Path) -> Result<OwnedFd, SyscallError> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| SyscallError::new(format!("open({path:?}, O_PATH)"), e))
 }
+
+/// Mounts a file, such as a namespace, on a new file of this mount namespace.
+pub fn bind_file(source: &Path, target: &Path) -> Result<(), SyscallError> {
+    let tree = clone_tree(source, false)?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::open(target, flags, Mode::from_raw_mode(0o600)).map_err(|e| SyscallError::new(format!("creat({target:?})"), e))?;
+    attach(&tree, &open_path(target)?, &format!("{} on {}", source.display(), target.display()))
+}

@@ -33,14 +33,12 @@ fn run(global: &Global, args: &Args) -> Outcome {
     if args.is("ignore") {
         containers.retain(Result::is_ok);
     }
+    let all: Vec<_> = containers.iter().flatten().map(|(_, record)| record).collect();
+    unroot_engine::stop::stop(&engine.dirs, &all, timeout, &|r| engine.stop_signal(r))?;
     each(containers, |(word, record)| {
-        if args.is("all") && !State::observe(&engine.dirs, &record.id)?.is_live() {
-            return Ok(None);
-        }
-        if State::observe(&engine.dirs, &record.id)?.status == unroot_engine::Status::Created {
+        if !args.is("all") && State::observe(&engine.dirs, &record.id).is_ok_and(|s| s.status == unroot_engine::Status::Created) {
             return Err(crate::cli::CliError::new(format!("can only stop created or running containers. {} is in state created: container state improper", record.id)));
         }
-        unroot_engine::stop::stop(&engine.dirs, &record, timeout, engine.stop_signal(&record))?;
         Ok(Some(word))
     })
 }

@@ -75,7 +75,10 @@ fn a_directory_as_root() {
     assert!(!root.join("made").exists());
     assert_eq!(host.unroot(flags(root.display().to_string())).ok(), "/bin/sh ok");
     assert!(root.join("made").exists());
-    assert_eq!(host.unroot(["run", "--rm", "--network=none", "--rootfs", "/:O", "sh", "-c", "cat /proc/1/comm"]).ok(), "sh");
+    // an ordinary user's kernel locks the mounts below / to it, and overlayfs refuses it then
+    if is_root() {
+        assert_eq!(host.unroot(["run", "--rm", "--network=none", "--rootfs", "/:O", "sh", "-c", "cat /proc/1/comm"]).ok(), "sh");
+    }
 }
 
 #[test]

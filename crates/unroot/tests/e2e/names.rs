@@ -32,6 +32,7 @@ fn every_verb_has_help() {
     let help = host.unroot(["--help"]).ok();
     let verbs: Vec<&str> = help
         .lines()
+        .skip_while(|l| !l.starts_with("Available Commands"))
         .filter_map(|l| l.strip_prefix("  "))
         .filter(|l| l.starts_with(|c: char| c.is_ascii_lowercase()))
         .filter_map(|l| l.split_whitespace().next())

