@@ -51,6 +51,7 @@ impl Engine {
                 None
             }
         };
+        self.take_volumes(&mut spec)?;
         let id = names::new_id()?;
         let config = image.as_ref().map(|i| i.image.config.config.clone()).unwrap_or_default();
         check(&spec, self)?;
@@ -84,6 +85,26 @@ impl Engine {
             })?;
         }
         Ok(Created { record, image })
+    }
+
+    /// `--volumes-from`: the mounts of other containers.
+    fn take_volumes(&self, spec: &mut ContainerSpec) -> Result<()> {
+        for text in spec.files.volumes_from.clone() {
+            let (name, options) = text.split_once(':').unwrap_or((&text, ""));
+            let other = self.find(name)?;
+            for mount in other.spec.files.mounts.iter().filter(|m| m.kind != MountKind::Tmpfs) {
+                if spec.files.mounts.iter().any(|m| m.target == mount.target) {
+                    continue;
+                }
+                let mut mount = mount.clone();
+                if let Some(volume) = other.volumes.iter().find(|v| v.target == mount.target) {
+                    mount.source = volume.name.clone();
+                }
+                mount.options.extend(options.split(',').filter(|o| !o.is_empty()).map(str::to_string));
+                spec.files.mounts.push(mount);
+            }
+        }
+        Ok(())
     }
 
     /// The container whose namespaces this one joins.
@@ -143,7 +164,10 @@ impl Engine {
         let (uid, gid) = maps.as_ref().map_or((0, 0), root_of);
         use std::os::unix::fs::PermissionsExt as _;
         let upper = temporary.join("upper");
-        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).context(|| "chmod upper".into())?;
+        // the merged root has the mode of the upper layer's
+        let lower = image.and_then(|i| self.store.lower_dirs(&i.image).into_iter().next());
+        let mode = lower.and_then(|dir| fs::metadata(dir).ok()).map_or(0o755, |m| m.permissions().mode() & 0o7777);
+        fs::set_permissions(&upper, fs::Permissions::from_mode(mode)).context(|| "chmod upper".into())?;
         if (uid, gid) != (0, 0) {
             std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).context(|| "chown upper".into())?;
         }

@@ -73,7 +73,7 @@ impl Engine {
             other => Error::engine(other),
         };
         if spec.detach {
-            unroot_runtime::exec::spawn(&request, Stdio::default()).map_err(failed)?;
+            unroot_runtime::exec::spawn(&request, Stdio::default()).map_err(|e| Error::engine(failed(e)))?;
             return Ok(Outcome::Detached);
         }
         let mut ends = session::pipes(spec.interactive).map_err(Error::engine)?;
@@ -102,6 +102,12 @@ impl Engine {
             Some(user) => users::resolve(&view, user, &[])?,
             None => self.process_user(record, &view, &config)?,
         };
+        // whoever the container's own process is has the groups that it was given
+        let mut user = user;
+        let main = self.process_user(record, &view, &config)?;
+        if main.uid == user.uid && !spec.user.as_ref().is_some_and(|u| u.contains(':')) {
+            user.groups = main.groups;
+        }
         let in_user_namespace = record.maps.is_some() || self.user.is_rootless();
         let security = &record.spec.security;
         let available = limits::own_capabilities(in_user_namespace);
@@ -112,6 +118,7 @@ impl Engine {
             user: User { uid: user.uid, gid: user.gid, umask: Some(record.spec.process.umask.unwrap_or(0o022)), additional_gids: user.groups },
             args: spec.command.clone(),
             cwd: spec.workdir.clone().or_else(|| record.spec.process.workdir.clone()).unwrap_or_else(|| if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }),
+            make_cwd: false,
             capabilities,
             rlimits: record.spec.process.ulimits.iter().filter(|l| l.name != "host").map(|l| Rlimit { kind: format!("RLIMIT_{}", l.name.to_ascii_uppercase()), soft: l.soft, hard: l.hard }).collect(),
             no_new_privileges: security.options.iter().any(|o| o.starts_with("no-new-privileges") && !o.ends_with("false")),
@@ -121,12 +128,12 @@ impl Engine {
 }
 
 fn exec_env(record: &Record, config: &unroot_store::Config, spec: &ExecSpec, home: Option<&str>) -> Vec<String> {
-    let mut all: Vec<(String, String)> = vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()), ("container".into(), "unroot".into())];
+    let mut all: Vec<(String, String)> = vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()), ("container".into(), "podman".into())];
     let mut set = |name: &str, value: &str| match all.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = value.into(),
         None => all.push((name.into(), value.into())),
     };
-    if spec.terminal {
+    if spec.terminal || record.spec.process.terminal {
         set("TERM", "xterm");
     }
     config.env.iter().filter_map(|e| e.split_once('=')).for_each(|(n, v)| set(n, v));

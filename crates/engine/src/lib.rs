@@ -41,6 +41,12 @@ pub fn set_program(name: &str) {
     let _ = PROGRAM.set(name.to_string());
 }
 
+/// Says something on standard error.
+pub fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Warns the user. Only what went on in another way than was asked, and did it safely, is a warning.
 pub fn warn(text: std::fmt::Arguments<'_>) {
     use std::io::Write as _;

@@ -132,6 +132,7 @@ fn process(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Process> {
         args,
         env: environment(spec, facts),
         cwd: spec.process.workdir.clone().or_else(|| Some(facts.image.working_dir.clone()).filter(|d| !d.is_empty())).unwrap_or_else(|| "/".into()),
+        make_cwd: spec.process.workdir.is_none(),
         capabilities: capabilities::sets(&security.cap_add, &security.cap_drop, security.privileged, facts.user.uid, facts.capabilities)?,
         rlimits: rlimits(spec, facts)?,
         no_new_privileges,
@@ -147,7 +148,8 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
         None => all.push((name.to_string(), value.to_string())),
     };
     set("PATH", PATH);
-    set("container", "unroot");
+    // the value that programs know for a container like this
+    set("container", "podman");
     if spec.process.terminal {
         set("TERM", "xterm");
     }

@@ -109,6 +109,7 @@ pub fn find(dirs: &Dirs, wanted: &str) -> Result<Record> {
         let text = format!("no container with name or ID \"{wanted}\" found: no such container");
         Error::not_found(text)
     };
+    let wanted = wanted.strip_prefix('/').unwrap_or(wanted);
     if wanted.is_empty() || wanted.contains('/') {
         return Err(missing());
     }
@@ -160,7 +161,7 @@ pub fn claim_name(dirs: &Dirs, name: &str, id: &str) -> Result<()> {
             return Err(Error::new(
                 ErrorKind::InUse,
                 format_args!(
-                    "creating container storage: the container name \"{name}\" is already in use by {owner}. You have to remove that container to be able to reuse that name: that name is already in use"
+                    "creating container storage: the container name \"{name}\" is already in use by {owner}. You have to remove that container to be able to reuse that name: that name is already in use, or use --replace to instruct Podman to do so."
                 ),
             )
             .with_hint(format_args!("{} rm {name}, or --replace", crate::program())));

@@ -44,6 +44,9 @@ pub fn remove(dirs: &Dirs, record: &Record, lock: Lock) -> Result<()> {
     let dir = dirs.container(&record.id);
     let doomed = dirs.containers().join(format!(".{}", record.id));
     release_name(dirs, &record.name, &record.id);
+    if let Some(file) = &record.spec.life.cidfile {
+        let _ = fs::remove_file(file);
+    }
     match fs::rename(&dir, &doomed) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         other => other.context(|| format!("rename {}", dir.display()))?,

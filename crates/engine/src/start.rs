@@ -350,7 +350,8 @@ impl Launch {
         let pasta = match &self.network {
             Mode::Pasta(options) => {
                 let netns = self.dirs.run_container(&self.record.id).join("netns");
-                unroot_runtime::bind_file(&PathBuf::from(format!("/proc/{pid}/ns/net")), &netns).map_err(Error::engine)?;
+                let namespace = init.network_namespace().ok_or_else(|| Error::engine(format_args!("open /proc/{pid}/ns/net")))?;
+                unroot_runtime::bind_namespace(namespace, &netns).map_err(Error::engine)?;
                 Some(Pasta::start(&netns, &self.dirs.run_container(&self.record.id), &self.ports, options).map_err(network_error)?)
             }
             _ => None,
@@ -405,6 +406,7 @@ fn runtime_error(error: unroot_runtime::Error) -> Error {
 
 fn network_error(error: unroot_network::Error) -> Error {
     match error.hint() {
+        Some(hint) if error.to_string().contains("already in use") => Error::new(ErrorKind::NotExecutable, format_args!("{error}\nhint: {hint}")),
         Some(hint) => Error::engine(format_args!("{error}\nhint: {hint}")),
         None => Error::engine(error),
     }
@@ -418,6 +420,8 @@ fn finish(store: &unroot_store::Store, dirs: &Dirs, record: &Record, exit: unroo
     if let Some(run) = &run {
         if let Some(helper) = run.network_helper.and_then(crate::stop::open_process) {
             let _ = crate::stop::kill_hard(None, &helper);
+            // its ports are free when it is gone
+            let _ = crate::stop::wait_end(&helper, Some(Duration::from_secs(2)));
         }
         if let Some(cgroup) = run.cgroup.as_ref().and_then(|p| Cgroup::open(p.as_ref())) {
             oom = cgroup.was_oom_killed();

@@ -227,6 +227,7 @@ struct Monitor {
     process: OwnedFd,
     pid: u32,
     deadline: Option<Instant>,
+    timed_out: bool,
     attached: bool,
 }
 
@@ -250,6 +251,7 @@ impl Monitor {
             process: started.pidfd,
             pid: started.pid,
             deadline: config.timeout.map(|t| Instant::now() + t),
+            timed_out: false,
             attached: config.attached,
         }
     }
@@ -385,6 +387,7 @@ impl Monitor {
         self.clients.retain(|c| !c.is_stuck(now));
         if self.deadline.is_some_and(|d| now >= d) {
             self.deadline = None;
+            self.timed_out = true;
             let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
         }
     }
@@ -397,6 +400,8 @@ impl Monitor {
                 Ok(None) | Err(_) => break 255,
             }
         };
+        // as Podman has it for a container that --timeout ended
+        let code = if self.timed_out { 255 } else { code };
         Exit { code, finished: crate::log::now() }
     }
 

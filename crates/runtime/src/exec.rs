@@ -53,7 +53,7 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
     let join = differing(request.init);
     let setgroups = std::fs::read_to_string(format!("/proc/{}/setgroups", request.init)).is_ok_and(|t| t.trim() == "allow");
     let filter = seccomp::compile(request.seccomp, &request.process.capabilities)?;
-    let mut ready = Ready::new(request.process, filter, request.preserved_fds, setgroups)?.with_existing_cwd();
+    let mut ready = Ready::new(request.process, filter, request.preserved_fds, setgroups)?;
     if request.survives {
         ready = ready.surviving_parent();
     }

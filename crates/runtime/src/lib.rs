@@ -25,7 +25,7 @@ mod spawn;
 
 pub use mounts::stop_propagation;
 pub use process::{StartError, capability_names};
-pub use rootfs::{Rootfs, bind_file};
+pub use rootfs::{Rootfs, bind_namespace};
 pub use spawn::{Init, Request, Stdio, Userns, spawn};
 
 /// What went wrong before the process could be told anything.

@@ -118,11 +118,35 @@ pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
                     SyscallError::new(format!("stat({source:?}), to be mounted on {}", mount.destination), errno)
                 })?
                 .is_dir();
-            Some((clone_tree(source, options.recursive)?, is_dir))
+            let tree = match of_process(&mount.source) {
+                Some((pid, path)) => clone_elsewhere(pid, path)?,
+                None => clone_tree(source, options.recursive)?,
+            };
+            Some((tree, is_dir))
         }
         _ => None,
     };
     Ok(Prepared { mount, options, tree })
+}
+
+/// `/proc/PID/root/PATH`
+fn of_process(source: &str) -> Option<(&str, &str)> {
+    let (pid, rest) = source.strip_prefix("/proc/")?.split_once("/root/")?;
+    pid.bytes().all(|b| b.is_ascii_digit()).then_some((pid, rest))
+}
+
+/// A copy of a mount in another process's mount namespace, which has to be entered for that.
+fn clone_elsewhere(pid: &str, path: &str) -> Result<OwnedFd, SyscallError> {
+    let open = |pid: &str| {
+        let path = format!("/proc/{pid}/ns/mnt");
+        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| SyscallError::new(format!("open({path:?})"), e))
+    };
+    let (own, other) = (open("self")?, open(pid)?);
+    let mount = [unroot_sys::process::Namespace::Mount].into_iter().collect();
+    unroot_sys::ns::setns(other.as_fd(), mount)?;
+    let tree = clone_tree(&Path::new("/").join(path), false);
+    unroot_sys::ns::setns(own.as_fd(), mount)?;
+    tree
 }
 
 /// Makes a mount below the root.

@@ -122,7 +122,7 @@ impl Ready {
             program: program.clone(),
             search,
             cwd: if process.cwd.is_empty() { "/".into() } else { process.cwd.clone() },
-            make_cwd: true,
+            make_cwd: process.make_cwd,
             uid: process.user.uid,
             gid: process.user.gid,
             groups: setgroups.then_some(groups),
@@ -139,12 +139,6 @@ impl Ready {
             preserved,
             survives_parent: false,
         })
-    }
-
-    /// Does not make a missing working directory.
-    pub fn with_existing_cwd(mut self) -> Self {
-        self.make_cwd = false;
-        self
     }
 
     /// Goes on when the process that made it ends.
@@ -224,7 +218,10 @@ impl Ready {
         let go = || rustix::process::chdir(self.cwd.as_str());
         let failed = |e| StartError {
             exit_code: 126,
-            text: format!("chdir({:?}): {}: the working directory (--workdir, or the image's)", self.cwd, describe(e)),
+            text: match e {
+                Errno::NOENT => format!("workdir {:?} does not exist on container", self.cwd),
+                e => format!("chdir({:?}): {}: the working directory", self.cwd, describe(e)),
+            },
         };
         match go() {
             Err(Errno::NOENT) if self.make_cwd => {

@@ -101,10 +101,11 @@ pub fn open_path(path: &Path) -> Result<OwnedFd, SyscallError> {
         .map_err(|e| SyscallError::new(format!("open({path:?}, O_PATH)"), e))
 }
 
-/// Mounts a file, such as a namespace, on a new file of this mount namespace.
-pub fn bind_file(source: &Path, target: &Path) -> Result<(), SyscallError> {
-    let tree = clone_tree(source, false)?;
+/// Mounts a namespace on a new file of this mount namespace.
+pub fn bind_namespace(source: std::os::fd::BorrowedFd<'_>, target: &Path) -> Result<(), SyscallError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = open_tree(source, "", flags).map_err(|e| SyscallError::new("open_tree(network namespace)", e))?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::open(target, flags, Mode::from_raw_mode(0o600)).map_err(|e| SyscallError::new(format!("creat({target:?})"), e))?;
-    attach(&tree, &open_path(target)?, &format!("{} on {}", source.display(), target.display()))
+    attach(&tree, &open_path(target)?, &format!("network namespace on {}", target.display()))
 }

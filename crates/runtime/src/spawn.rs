@@ -70,6 +70,7 @@ pub struct Init {
     child: Child,
     socket: OwnedFd,
     terminal: bool,
+    netns: Option<OwnedFd>,
 }
 
 /// Makes the process. Its namespaces exist when this returns, its root filesystem when [`Init::wait_ready`] does.
@@ -83,7 +84,9 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
     match clone(plan.new, request.cgroup)? {
         Fork::Parent(child) => {
             drop(theirs);
-            let mut init = Init { child, socket: ours, terminal: request.spec.process.terminal };
+            // (later the child is another user, whose files in /proc are closed to us)
+            let netns = fs::File::open(format!("/proc/{}/ns/net", child.pid)).ok().map(OwnedFd::from);
+            let mut init = Init { child, socket: ours, terminal: request.spec.process.terminal, netns };
             if let Userns::New(maps) = &request.userns {
                 init.write_maps(maps)?;
             }
@@ -317,6 +320,11 @@ impl Init {
     /// Its number, for paths in /proc and for people.
     pub fn pid(&self) -> u32 {
         self.child.pid
+    }
+
+    /// Its network namespace.
+    pub fn network_namespace(&self) -> Option<BorrowedFd<'_>> {
+        self.netns.as_ref().map(|fd| fd.as_fd())
     }
 
     fn tell(&self, word: u8) -> Result<(), SyscallError> {

@@ -41,6 +41,9 @@ pub struct Process {
     pub env: Vec<String>,
     /// Where it starts.
     pub cwd: String,
+    /// It is made if it is missing.
+    #[serde(skip)]
+    pub make_cwd: bool,
     /// Its capabilities.
     pub capabilities: Capabilities,
     /// Its resource limits.

@@ -39,6 +39,8 @@ impl Global {
 
 const GLOBAL: &[Flag] = &[
     flag("log-level", ' ', Kind::Value, "Log messages above this level: debug, info, warn, error, fatal, panic"),
+    flag("noout", ' ', Kind::Bool, "Print nothing on standard output"),
+    flag("out", ' ', Kind::Value, "Write what is printed to this file"),
     flag("root", ' ', Kind::Value, "Directory of images and containers"),
     flag("runroot", ' ', Kind::Value, "Directory of what is forgotten at boot"),
     flag("version", 'v', Kind::Bool, "Version of unroot"),
@@ -76,8 +78,10 @@ fn dispatch(words: &[String]) -> Outcome {
     if let Some(level) = args.value("log-level")
         && !["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"].contains(&level.to_ascii_lowercase().as_str())
     {
-        return Err(CliError::new(format!("Log Level \"{level}\" is not supported, choose from: trace, debug, info, warn, warning, error, fatal, panic")));
+        unroot_engine::say(format_args!("Log Level \"{level}\" is not supported, choose from: trace, debug, info, warn, warning, error, fatal, panic"));
+        return Err(CliError::silent(1));
     }
+    redirect(&args)?;
     let path = |name: &str| args.value(name).map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));
     let global = Global { root: path("root"), run: path("runroot") };
     let words = &args.rest[..];
@@ -100,6 +104,19 @@ fn dispatch(words: &[String]) -> Outcome {
         }
         _ => run_verb(&global, words),
     }
+}
+
+/// `--out FILE`, `--noout`: standard output is another file from here on.
+fn redirect(args: &cli::Args) -> Result<(), CliError> {
+    let file = match (args.is("noout"), args.value("out")) {
+        (true, Some(_)) => return Err(CliError::new("--noout and --out cannot be used together")),
+        (true, None) => std::fs::File::options().write(true).open("/dev/null"),
+        (false, Some(path)) => std::fs::File::create(path),
+        (false, None) => return Ok(()),
+    };
+    let failed = |e: &dyn std::fmt::Display| CliError::new(format!("unable to create file for standard output: {e}"));
+    let file = file.map_err(|e| failed(&e))?;
+    rustix::stdio::dup2_stdout(&file).map_err(|e| failed(&e))
 }
 
 fn run_verb(global: &Global, words: &[String]) -> Outcome {

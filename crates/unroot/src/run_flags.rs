@@ -250,7 +250,7 @@ pub fn spec(args: &Args, verb: &str) -> Result<ContainerSpec, CliError> {
     conflicts(args)?;
     let mut spec = ContainerSpec { pull: pull_policy(args.value("pull"))?, ..ContainerSpec::default() };
     spec.root = if args.is("rootfs") { rootfs(image) } else { Root::Image(image.clone()) };
-    spec.name = args.value("name").filter(|n| !n.is_empty()).map(str::to_string);
+    spec.name = args.value("name").map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty()).map(str::to_string);
     spec.labels = labels(args)?;
     spec.annotations = pairs(args.all("annotation"), "annotation")?;
     spec.remove = args.is("rm");
@@ -395,6 +395,12 @@ fn fill_namespaces(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError
     network.publish = args.all("publish").to_vec();
     for text in &network.publish {
         unroot_network::PortMap::parse(text).map_err(CliError::new)?;
+    }
+    if let Some(mode @ ("host" | "none" | "container")) = network.mode.as_deref().and_then(|m| m.split(':').next())
+        && !network.publish.is_empty()
+    {
+        unroot_engine::say(format_args!("Port mappings have been discarded because \"{mode}\" network namespace mode does not support them"));
+        network.publish.clear();
     }
     network.publish_all = args.is("publish-all");
     network.expose = args.all("expose").to_vec();

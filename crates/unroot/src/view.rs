@@ -83,6 +83,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         "Mounts": mounts(record),
         "NetworkSettings": {"Ports": ports, "IPAddress": "", "Gateway": "", "MacAddress": "", "SandboxKey": state.process().map(|p| format!("/proc/{}/ns/net", p.pid)).unwrap_or_default(), "Networks": {network_mode.split(':').next().unwrap_or_default(): {}}},
         "Namespace": "", "IsInfra": false, "IsService": false, "Pod": "", "Dependencies": [],
+        "ExecIDs": [],
         "IDMap": {"Observed": maps.is_some(), "UidMap": maps.as_ref().map(|m| observed(&m.uid)), "GidMap": maps.as_ref().map(|m| observed(&m.gid))},
         "Config": {
             "Hostname": spec.process.hostname.clone().unwrap_or_else(|| record.short_id().to_string()),
@@ -110,7 +111,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "Binds": binds(record),
             "CgroupMode": mode(&spec.namespaces.cgroup, "private"),
             "ContainerIDFile": spec.life.cidfile.clone().unwrap_or_default(),
-            "LogConfig": {"Type": spec.log.driver.clone().unwrap_or_else(|| "k8s-file".into()), "Path": engine.log_path(record), "Config": Value::Null, "Tag": "", "Size": "0B"},
+            "LogConfig": {"Type": spec.log.driver.clone().unwrap_or_else(|| "k8s-file".into()), "Path": if matches!(spec.log.driver.as_deref(), Some("none" | "passthrough")) { String::new() } else { engine.log_path(record).to_string_lossy().into_owned() }, "Config": Value::Null, "Tag": spec.log.options.iter().find_map(|o| o.strip_prefix("tag=")).unwrap_or(""), "Size": log_size(record)},
             "NetworkMode": network_mode,
             "PortBindings": ports,
             "AutoRemove": spec.remove,
@@ -146,6 +147,15 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "Ulimits": spec.process.ulimits.iter().map(|l| json!({"Name": format!("RLIMIT_{}", l.name.to_uppercase()), "Soft": l.soft as i64, "Hard": l.hard as i64})).collect::<Vec<_>>(),
         },
     }))
+}
+
+/// `max-size` as inspect shows it.
+fn log_size(record: &Record) -> String {
+    let size = record.spec.log.options.iter().find_map(|o| o.strip_prefix("max-size=").or_else(|| o.strip_prefix("size=")));
+    let bytes = size.and_then(unroot_engine::limits::parse_size).unwrap_or(0);
+    let (value, unit) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")].into_iter().find(|(factor, _)| bytes as f64 >= *factor).map_or((bytes as f64, "B"), |(f, u)| (bytes as f64 / f, u));
+    let text = format!("{value:.3}");
+    format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn mounts(record: &Record) -> Vec<Value> {

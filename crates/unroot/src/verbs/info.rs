@@ -42,6 +42,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
             "LogDriver": "k8s-file", "EventLogger": "none", "NetworkBackend": "pasta", "RootlessNetworkCmd": "pasta",
             "OCIRuntime": {"Name": "unroot", "Path": std::env::current_exe().unwrap_or_default(), "Package": "", "Version": env!("CARGO_PKG_VERSION")},
             "Conmon": {"Path": "", "Package": "", "Version": "in the engine"},
+            "Distribution": distribution(),
             "ServiceIsRemote": false,
             "IDMappings": {"uidmap": map(&namespace.maps.uid), "gidmap": map(&namespace.maps.gid), "singleID": namespace.single_id},
             "Security": {"Rootless": engine.user.is_rootless(), "SeccompEnabled": true, "SeccompProfilePath": "built in", "SELinuxEnabled": fs::exists("/sys/fs/selinux/enforce").unwrap_or(false), "AppArmorEnabled": false, "Capabilities": "CAP_CHOWN,CAP_DAC_OVERRIDE,CAP_FOWNER,CAP_FSETID,CAP_KILL,CAP_NET_BIND_SERVICE,CAP_SETFCAP,CAP_SETGID,CAP_SETPCAP,CAP_SETUID,CAP_SYS_CHROOT"},
@@ -62,6 +63,13 @@ fn run(global: &Global, args: &Args) -> Outcome {
         None => output::raw(yaml(&data, 0).as_bytes()),
     }
     Ok(0)
+}
+
+/// os-release(5)
+fn distribution() -> Value {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).unwrap_or("unknown").trim_matches('"').to_string();
+    json!({"Distribution": field("ID"), "Version": field("VERSION_ID"), "Codename": field("VERSION_CODENAME")})
 }
 
 /// (templates name fields in any case already)

@@ -74,6 +74,10 @@ fn run(global: &Global, args: &Args) -> Outcome {
         output::line(&record.id);
         return Ok(0);
     }
+    let only = args.all("attach");
+    if !only.is_empty() && only.iter().all(|a| a.eq_ignore_ascii_case("stdin")) {
+        output::line(&record.id);
+    }
     let code = follow(&engine, &record, socket, args, keys)?;
     if args.is("rmi")
         && let Some(image) = &record.image

@@ -194,7 +194,7 @@ nogroup:x:65534:
 
 /// Writes a root filesystem of busybox as a tar archive. Its passwd also claims the host's names for its own
 /// ids, as a hostile image would: `FORGED_...` for the id of whoever runs the test.
-fn write_image(archive: &Path) {
+pub fn write_image(archive: &Path) {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| is_static(Path::new(p)));
     let busybox = busybox.expect("a static busybox: apt-get install busybox-static");
     let tree = archive.with_extension("tree");
