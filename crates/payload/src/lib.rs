@@ -43,7 +43,7 @@ mod tests {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains("uid") && !text.contains('\x1b'), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
-        let facts = String::from_utf8(Command::new(&hello).arg("--facts").output().unwrap().stdout).unwrap();
+        let facts = String::from_utf8(Command::new(&hello).arg("--facts").stdin(std::process::Stdio::null()).output().unwrap().stdout).unwrap();
         assert!(facts.lines().any(|l| l.starts_with("Uid=")), "{facts}");
         fs::remove_file(hello).unwrap();
     }

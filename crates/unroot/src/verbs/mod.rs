@@ -6,6 +6,7 @@ use crate::cli::{Args, CliError, Flag, Outcome};
 mod attach;
 mod completion;
 mod create;
+mod demo;
 mod exec;
 mod exists;
 mod images;
@@ -54,7 +55,7 @@ pub const ANY: usize = usize::MAX;
 
 /// All verbs.
 pub const VERBS: &[&Verb] = &[
-    &attach::VERB, &completion::VERB, &create::VERB, &exec::VERB, &images::VERB, &import::VERB, &info::VERB,
+    &attach::VERB, &completion::VERB, &create::VERB, &demo::VERB, &exec::VERB, &images::VERB, &import::VERB, &info::VERB,
     &inspect::VERB, &kill::VERB, &load::VERB, &logs::VERB, &man::VERB, &port::VERB, &ps::VERB, &pull::VERB, &rm::VERB,
     &rmi::VERB, &run::VERB, &start::VERB, &stop::VERB, &tag::TAG, &tag::UNTAG, &top::VERB, &unshare::VERB,
     &version::VERB, &wait::VERB, &exists::CONTAINER, &exists::IMAGE, &exists::VOLUME, &inspect::CONTAINER,

@@ -49,7 +49,7 @@ fn a_port_in_use_is_named() {
     let host = Host::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    host.unroot(["run", "--rm", "-p", &format!("127.0.0.1:{port}:80"), IMAGE, "true"]).fails(125, &port);
+    host.unroot(["run", "--rm", "-p", &format!("127.0.0.1:{port}:80"), IMAGE, "true"]).fails(126, &port);
     assert_eq!(host.unroot(["ps", "-aq"]).ok(), "");
 }
 

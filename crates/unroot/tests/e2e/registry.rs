@@ -35,7 +35,7 @@ impl Registry {
         let archive = host.path(&format!("{name}.tar"));
         write_image(&archive);
         let layer = std::fs::read(&archive).unwrap();
-        let reference = Reference::parse(&format!("127.0.0.1:{}/{name}:1", self.port)).unwrap();
+        let reference = Reference::parse_normalized(&format!("127.0.0.1:{}/{name}:1", self.port)).unwrap();
         let client = Client::new(Options::default()).unwrap();
         let diff_id = if lie { unroot_store::digest(b"another") } else { unroot_store::digest(&layer) };
         let config = format!(r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["/bin/sh"],"Env":["FROM=registry"]}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#).into_bytes();
