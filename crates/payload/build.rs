@@ -11,9 +11,20 @@ fn main() {
         let mut rustc = Command::new(env::var("RUSTC").expect("cargo sets RUSTC"));
         rustc.args(["--edition", "2024", "--crate-type", "bin", "--target"]);
         rustc.arg(env::var("TARGET").expect("cargo sets TARGET"));
-        rustc.args(["-C", "panic=abort", "-C", "opt-level=s", "-C", "strip=symbols", "-C", "relocation-model=static"]);
+        rustc.args([
+            "-C",
+            "panic=abort",
+            "-C",
+            "opt-level=s",
+            "-C",
+            "strip=symbols",
+            "-C",
+            "relocation-model=static",
+        ]);
         rustc.args(["-A", "dead_code"]);
-        for argument in ["-nostdlib", "-nostartfiles", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"] {
+        for argument in
+            ["-nostdlib", "-nostartfiles", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,noexecstack"]
+        {
             rustc.arg("-C").arg(format!("link-arg={argument}"));
         }
         rustc.arg("-o").arg(Path::new(&out).join(name)).arg(format!("programs/{name}.rs"));

@@ -58,7 +58,10 @@ pub struct Cgroup {
 
 /// Where version 2 is mounted; on a hybrid host beside the version 1 controllers.
 fn mount_point() -> Option<&'static Path> {
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().map(Path::new).find(|p| p.join("cgroup.procs").exists())
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .into_iter()
+        .map(Path::new)
+        .find(|p| p.join("cgroup.procs").exists())
 }
 
 /// The group that this process is in.
@@ -76,11 +79,16 @@ impl Cgroup {
         if let Some(parent) = parent {
             let Some(mount) = mount_point() else { return Ok(None) };
             let dir = mount.join(parent.trim_start_matches('/'));
-            fs::create_dir_all(&dir).map_err(|error| Error::Io { call: format!("mkdir {}", dir.display()), error })?;
+            fs::create_dir_all(&dir)
+                .map_err(|error| Error::Io { call: format!("mkdir {}", dir.display()), error })?;
             places.push(dir);
         } else if let Some(own) = own() {
             // controllers reach a sibling of ours, not a child
-            places.extend(own.parent().filter(|p| mount_point().is_some_and(|m| p.starts_with(m))).map(Path::to_path_buf));
+            places.extend(
+                own.parent()
+                    .filter(|p| mount_point().is_some_and(|m| p.starts_with(m)))
+                    .map(Path::to_path_buf),
+            );
             places.push(own);
         }
         for place in places {
@@ -118,7 +126,11 @@ impl Cgroup {
             if let Err(error) = fs::write(&path, &setting.value)
                 && setting.required
             {
-                return Err(Error::Limit { file: setting.file.clone(), value: setting.value.clone(), reason: self.reason(setting, &error) });
+                return Err(Error::Limit {
+                    file: setting.file.clone(),
+                    value: setting.value.clone(),
+                    reason: self.reason(setting, &error),
+                });
             }
         }
         Ok(())
@@ -130,7 +142,10 @@ impl Cgroup {
         let controllers = fs::read_to_string(self.path.join("cgroup.controllers")).unwrap_or_default();
         if !path.exists() && !controllers.split_whitespace().any(|c| c == controller) {
             let parent = self.path.parent().unwrap_or(&self.path).join("cgroup.subtree_control");
-            return format!("the cgroup controller \"{controller}\" is not available: {} lacks it", parent.display());
+            return format!(
+                "the cgroup controller \"{controller}\" is not available: {} lacks it",
+                parent.display()
+            );
         }
         format!("write {}: {error}", path.display())
     }
@@ -156,7 +171,8 @@ impl Cgroup {
     /// Freezes or thaws it.
     pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
         let file = self.path.join("cgroup.freeze");
-        fs::write(&file, if frozen { "1" } else { "0" }).map_err(|error| Error::Io { call: format!("write {}", file.display()), error })
+        fs::write(&file, if frozen { "1" } else { "0" })
+            .map_err(|error| Error::Io { call: format!("write {}", file.display()), error })
     }
 
     /// Ends what is left in it, and removes it.

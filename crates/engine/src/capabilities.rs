@@ -7,7 +7,16 @@ use crate::error::{Error, Result};
 
 /// What containers get unless they ask for other ones.
 const DEFAULT: [&str; 11] = [
-    "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
     "SYS_CHROOT",
 ];
 
@@ -17,21 +26,37 @@ fn normal(name: &str) -> Result<String> {
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
     match short == "ALL" || capability_names().contains(&short) {
         true => Ok(short.to_string()),
-        false => Err(Error::engine(format_args!("unknown capability {name:?} to add or drop: see capabilities(7)"))),
+        false => Err(Error::engine(format_args!(
+            "unknown capability {name:?} to add or drop: see capabilities(7)"
+        ))),
     }
 }
 
 /// The sets of a process; `last` is the highest capability that the kernel has, `available` what the engine has.
-pub fn sets(add: &[String], drop: &[String], privileged: bool, uid: u32, available: u64) -> Result<Capabilities> {
+pub fn sets(
+    add: &[String],
+    drop: &[String],
+    privileged: bool,
+    uid: u32,
+    available: u64,
+) -> Result<Capabilities> {
     let add = add.iter().map(|n| normal(n)).collect::<Result<Vec<_>>>()?;
     let drop = drop.iter().map(|n| normal(n)).collect::<Result<Vec<_>>>()?;
     if let Some(both) = add.iter().find(|name| *name != "ALL" && drop.contains(name)) {
         return Err(Error::engine(format_args!("capability \"CAP_{both}\" cannot be dropped and added")));
     }
-    let all = || capability_names().iter().enumerate().filter(|(n, _)| available & (1 << n) != 0).map(|(_, name)| name.to_string());
+    let all = || {
+        capability_names()
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| available & (1 << n) != 0)
+            .map(|(_, name)| name.to_string())
+    };
     let adds_all = add.iter().any(|n| n == "ALL");
     let mut bounding: Vec<String> = match (privileged || adds_all, drop.iter().any(|n| n == "ALL")) {
-        (_, true) if adds_all => return Err(Error::engine("adding all caps and dropping all caps not allowed")),
+        (_, true) if adds_all => {
+            return Err(Error::engine("adding all caps and dropping all caps not allowed"));
+        }
         (_, true) => Vec::new(),
         (true, false) => all().collect(),
         (false, false) => DEFAULT.iter().map(|n| n.to_string()).collect(),
@@ -47,14 +72,25 @@ pub fn sets(add: &[String], drop: &[String], privileged: bool, uid: u32, availab
     let bounding_named = named(&bounding);
     if uid == 0 {
         let effective = bounding_named.clone();
-        return Ok(Capabilities { bounding: bounding_named, permitted: effective.clone(), effective, ..Capabilities::default() });
+        return Ok(Capabilities {
+            bounding: bounding_named,
+            permitted: effective.clone(),
+            effective,
+            ..Capabilities::default()
+        });
     }
     // an ordinary user keeps what was added by name, over execve too
     let own = match adds_all {
         true => bounding_named.clone(),
         false => named(&add.into_iter().filter(|n| bounding.contains(n)).collect::<Vec<_>>()),
     };
-    Ok(Capabilities { bounding: bounding_named, effective: own.clone(), permitted: own.clone(), inheritable: own.clone(), ambient: own })
+    Ok(Capabilities {
+        bounding: bounding_named,
+        effective: own.clone(),
+        permitted: own.clone(),
+        inheritable: own.clone(),
+        ambient: own,
+    })
 }
 
 #[cfg(test)]

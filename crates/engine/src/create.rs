@@ -39,7 +39,12 @@ pub struct Created {
 
 impl Engine {
     /// Makes a container.
-    pub fn create(&self, mut spec: ContainerSpec, options: &PullOptions, progress: &dyn Progress) -> Result<Created> {
+    pub fn create(
+        &self,
+        mut spec: ContainerSpec,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Created> {
         let namespace = self.enter_beside(self.joined(&spec)?.as_ref())?.clone();
         if let Some(name) = &spec.name {
             names::check(name)?;
@@ -66,7 +71,10 @@ impl Engine {
         if let Some(file) = &spec.life.cidfile
             && file.exists()
         {
-            return Err(Error::engine(format_args!("container id file exists. Ensure another container is not using it or delete {}", file.display())));
+            return Err(Error::engine(format_args!(
+                "container id file exists. Ensure another container is not using it or delete {}",
+                file.display()
+            )));
         }
         if spec.replace
             && let Some(name) = &spec.name
@@ -76,7 +84,8 @@ impl Engine {
         }
         let temporary = self.dirs.containers().join(format!(".{id}"));
         make_dir(&temporary)?;
-        let made = self.make(&mut spec, image.as_ref(), &id, &temporary, userns, default_user, ports, &config);
+        let made =
+            self.make(&mut spec, image.as_ref(), &id, &temporary, userns, default_user, ports, &config);
         let record = made.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
         if let Some(file) = &record.spec.life.cidfile {
             fs::write(file, &record.id).map_err(|e| {
@@ -111,7 +120,10 @@ impl Engine {
     fn joined(&self, spec: &ContainerSpec) -> Result<Option<Record>> {
         let network = spec.network.mode.as_deref().and_then(|m| m.strip_prefix("container:"));
         let all = [&spec.namespaces.pid, &spec.namespaces.ipc, &spec.namespaces.uts, &spec.namespaces.cgroup];
-        let name = network.or_else(|| all.into_iter().find_map(|n| if let Namespace::Container(name) = n { Some(name.as_str()) } else { None }));
+        let name = network.or_else(|| {
+            all.into_iter()
+                .find_map(|n| if let Namespace::Container(name) = n { Some(name.as_str()) } else { None })
+        });
         name.map(|name| self.find(name)).transpose()
     }
 
@@ -152,7 +164,8 @@ impl Engine {
         config: &Config,
     ) -> Result<Record> {
         let lock = File::open(temporary).context(|| format!("open {}", temporary.display()))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).context(|| format!("flock {}", temporary.display()))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .context(|| format!("flock {}", temporary.display()))?;
         let maps = match userns {
             ContainerUserns::New(maps) => Some(maps),
             _ => None,
@@ -166,7 +179,8 @@ impl Engine {
         let upper = temporary.join("upper");
         // the merged root has the mode of the upper layer's
         let lower = image.and_then(|i| self.store.lower_dirs(&i.image).into_iter().next());
-        let mode = lower.and_then(|dir| fs::metadata(dir).ok()).map_or(0o755, |m| m.permissions().mode() & 0o7777);
+        let mode =
+            lower.and_then(|dir| fs::metadata(dir).ok()).map_or(0o755, |m| m.permissions().mode() & 0o7777);
         fs::set_permissions(&upper, fs::Permissions::from_mode(mode)).context(|| "chmod upper".into())?;
         if (uid, gid) != (0, 0) {
             std::os::unix::fs::chown(&upper, Some(uid), Some(gid)).context(|| "chown upper".into())?;
@@ -178,7 +192,11 @@ impl Engine {
             name: String::new(),
             created: unroot_monitor::log::now(),
             spec: spec.clone(),
-            image: image.map(|i| ImageRef { id: i.image.id.clone(), name: i.name.clone(), digest: i.image.digest.clone() }),
+            image: image.map(|i| ImageRef {
+                id: i.image.id.clone(),
+                name: i.name.clone(),
+                digest: i.image.digest.clone(),
+            }),
             maps,
             userns: spec.namespaces.user.clone().unwrap_or_default(),
             default_user,
@@ -198,9 +216,11 @@ impl Engine {
             }
         }
         write_json(&temporary.join("container.json"), &record)?;
-        fs::rename(temporary, self.dirs.container(id)).context(|| format!("publish container {id}")).inspect_err(|_| {
-            release_name(&self.dirs, &record.name, id);
-        })?;
+        fs::rename(temporary, self.dirs.container(id))
+            .context(|| format!("publish container {id}"))
+            .inspect_err(|_| {
+                release_name(&self.dirs, &record.name, id);
+            })?;
         Ok(record)
     }
 
@@ -210,7 +230,8 @@ impl Engine {
         namespace: &unroot_idmap::EngineNamespace,
         image: Option<&Named>,
     ) -> Result<(ContainerUserns, Option<(u32, u32)>)> {
-        let mode: UsernsMode = spec.namespaces.user.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
+        let mode: UsernsMode =
+            spec.namespaces.user.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
         let own = spec.namespaces.uidmap.len() + spec.namespaces.gidmap.len() > 0
             || spec.namespaces.subuidname.is_some()
             || spec.namespaces.subgidname.is_some();
@@ -229,14 +250,16 @@ impl Engine {
             subgidname: spec.namespaces.subgidname.clone(),
         };
         let (uid, gid) = image.map_or((0, 0), |i| i.image.max_ids);
-        let chosen = unroot_idmap::container_userns(&request, namespace, IdNeed { uid, gid }, &taken).map_err(|e| {
-            let hint = e.hint().map(str::to_string);
-            hint.into_iter().fold(Error::engine(e), |error, hint| error.with_hint(hint))
-        })?;
+        let chosen = unroot_idmap::container_userns(&request, namespace, IdNeed { uid, gid }, &taken)
+            .map_err(|e| {
+                let hint = e.hint().map(str::to_string);
+                hint.into_iter().fold(Error::engine(e), |error, hint| error.with_hint(hint))
+            })?;
         match &chosen.0 {
-            ContainerUserns::Join(_) | ContainerUserns::JoinContainer(_) => {
-                Err(Error::engine(format_args!("--userns={}: joining a user namespace is not there yet; there are host, keep-id, nomap, auto, --uidmap and --gidmap", request.mode)))
-            }
+            ContainerUserns::Join(_) | ContainerUserns::JoinContainer(_) => Err(Error::engine(format_args!(
+                "--userns={}: joining a user namespace is not there yet; there are host, keep-id, nomap, auto, --uidmap and --gidmap",
+                request.mode
+            ))),
             _ => Ok(chosen),
         }
     }
@@ -263,8 +286,16 @@ impl Engine {
                 continue;
             }
             match image_volume.as_str() {
-                "anonymous" | "bind" => record.spec.files.mounts.push(Mount { kind: MountKind::Volume, target: path, ..Mount::default() }),
-                "tmpfs" => record.spec.files.mounts.push(Mount { kind: MountKind::Tmpfs, target: path, ..Mount::default() }),
+                "anonymous" | "bind" => record.spec.files.mounts.push(Mount {
+                    kind: MountKind::Volume,
+                    target: path,
+                    ..Mount::default()
+                }),
+                "tmpfs" => record.spec.files.mounts.push(Mount {
+                    kind: MountKind::Tmpfs,
+                    target: path,
+                    ..Mount::default()
+                }),
                 _ => {}
             }
         }
@@ -379,17 +410,21 @@ fn check_root(path: &Path) -> Result<()> {
 fn check(spec: &ContainerSpec, engine: &Engine) -> Result<()> {
     for mount in &spec.files.mounts {
         if mount.kind == MountKind::Bind {
-            fs::symlink_metadata(&mount.source).map_err(|e| Error::engine(format_args!("statfs {}: {}", mount.source, reason(&e))))?;
+            fs::symlink_metadata(&mount.source)
+                .map_err(|e| Error::engine(format_args!("statfs {}: {}", mount.source, reason(&e))))?;
         }
     }
     for device in &spec.files.devices {
         crate::plan::device_of(&device.source, &device.target)?;
     }
     let joins = [&spec.namespaces.pid, &spec.namespaces.ipc, &spec.namespaces.uts, &spec.namespaces.cgroup];
-    for name in joins.into_iter().filter_map(|n| if let Namespace::Container(name) = n { Some(name) } else { None }) {
+    for name in
+        joins.into_iter().filter_map(|n| if let Namespace::Container(name) = n { Some(name) } else { None })
+    {
         engine.find(name)?;
     }
-    let mode: unroot_network::Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
+    let mode: unroot_network::Mode =
+        spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
     if let unroot_network::Mode::Container(name) = &mode {
         engine.find(name)?;
     }

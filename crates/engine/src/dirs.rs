@@ -94,10 +94,11 @@ fn private_runtime_dir(uid: u32) -> Result<PathBuf> {
     match fs::DirBuilder::new().mode(0o700).create(&dir) {
         Ok(()) => Ok(dir),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && owned(&dir, uid) => Ok(dir),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::engine(format_args!("{}: belongs to somebody else, or others may write to it", dir.display()))
-                .with_hint("set XDG_RUNTIME_DIR to a directory of your own with mode 0700"))
-        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(Error::engine(format_args!(
+            "{}: belongs to somebody else, or others may write to it",
+            dir.display()
+        ))
+        .with_hint("set XDG_RUNTIME_DIR to a directory of your own with mode 0700")),
         Err(e) => Err(Error::engine(format_args!("mkdir {}: {e}", dir.display()))),
     }
 }
@@ -105,13 +106,19 @@ fn private_runtime_dir(uid: u32) -> Result<PathBuf> {
 /// A real directory of this user's that nobody else may write to. Inside the engine's namespace the user is 0.
 fn owned(dir: &Path, uid: u32) -> bool {
     fs::symlink_metadata(dir).is_ok_and(|m| {
-        m.is_dir() && (m.uid() == uid || m.uid() == rustix::process::geteuid().as_raw()) && m.mode() & 0o022 == 0
+        m.is_dir()
+            && (m.uid() == uid || m.uid() == rustix::process::geteuid().as_raw())
+            && m.mode() & 0o022 == 0
     })
 }
 
 /// Makes a directory and its parents, for the owner alone.
 pub fn make_dir(dir: &Path) -> Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).context(|| format!("mkdir {}", dir.display()))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .context(|| format!("mkdir {}", dir.display()))
 }
 
 /// Replaces a file in one step.
@@ -120,7 +127,8 @@ pub fn write_file(path: &Path, data: &[u8], mode: u32) -> Result<()> {
     name.push(format!(".{}.new", rustix::process::getpid().as_raw_nonzero()));
     let new = path.with_file_name(name);
     let write = || -> io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
         file.write_all(data)?;
         fs::rename(&new, path)
     };

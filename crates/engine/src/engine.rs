@@ -1,7 +1,7 @@
 //! The engine: who runs it, where its state is, and the user namespace that it works in.
 
-use std::sync::OnceLock;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use unroot_idmap::{EngineNamespace, EngineUser};
 use unroot_store::Store;
@@ -43,13 +43,19 @@ impl Engine {
             return Ok(namespace);
         }
         let run_dir = self.dirs.run.join("containers");
-        let others = std::fs::read_dir(run_dir).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+        let others = std::fs::read_dir(run_dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok());
         let monitors = first
             .map(|r| r.id.clone())
             .into_iter()
             .chain(others)
             .filter(|_| self.user.is_rootless())
-            .filter_map(|id| Some(State::observe(&self.dirs, &id).ok()?.run.filter(|r| r.monitor.is_alive())?.monitor.pid));
+            .filter_map(|id| {
+                Some(State::observe(&self.dirs, &id).ok()?.run.filter(|r| r.monitor.is_alive())?.monitor.pid)
+            });
         let namespace = unroot_idmap::enter(&self.user, monitors).map_err(|e| {
             let hint = e.hint().map(str::to_string);
             let error = Error::engine(e);

@@ -47,11 +47,21 @@ impl Engine {
     pub fn exec(&self, record: &Record, spec: &ExecSpec) -> Result<Outcome> {
         let state = State::observe(&self.dirs, &record.id)?;
         let Some(init) = state.process() else {
-            return Err(Error::state("can only create exec sessions on running containers: container state improper"));
+            return Err(Error::state(
+                "can only create exec sessions on running containers: container state improper",
+            ));
         };
         let process = self.exec_process(record, init.pid, spec)?;
-        let profile = if spec.privileged { unroot_runtime::seccomp::Profile::Unconfined } else { crate::start::profile_of(record) };
-        let cgroup = state.run.as_ref().and_then(|r| r.cgroup.as_ref()).and_then(|p| unroot_cgroup::Cgroup::open(p.as_ref()));
+        let profile = if spec.privileged {
+            unroot_runtime::seccomp::Profile::Unconfined
+        } else {
+            crate::start::profile_of(record)
+        };
+        let cgroup = state
+            .run
+            .as_ref()
+            .and_then(|r| r.cgroup.as_ref())
+            .and_then(|p| unroot_cgroup::Cgroup::open(p.as_ref()));
         let handle = cgroup.as_ref().and_then(|c| c.handle().ok());
         let request = Request {
             init: init.pid,
@@ -90,8 +100,13 @@ impl Engine {
                 let _ = rustix::process::pidfd_send_signal(&running.pidfd, signal);
             }
         };
-        let options = session::Options { stdin: spec.interactive, detach_keys: spec.detach_keys.clone(), forward: &forward };
-        session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options).map_err(Error::engine)
+        let options = session::Options {
+            stdin: spec.interactive,
+            detach_keys: spec.detach_keys.clone(),
+            forward: &forward,
+        };
+        session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options)
+            .map_err(Error::engine)
     }
 
     fn exec_process(&self, record: &Record, init: u32, spec: &ExecSpec) -> Result<Process> {
@@ -111,24 +126,59 @@ impl Engine {
         let in_user_namespace = record.maps.is_some() || self.user.is_rootless();
         let security = &record.spec.security;
         let available = limits::own_capabilities(in_user_namespace);
-        let capabilities = capabilities::sets(&security.cap_add, &security.cap_drop, security.privileged || spec.privileged, user.uid, available)?;
+        let capabilities = capabilities::sets(
+            &security.cap_add,
+            &security.cap_drop,
+            security.privileged || spec.privileged,
+            user.uid,
+            available,
+        )?;
         Ok(Process {
             terminal: spec.terminal,
             env: exec_env(record, &config, spec, user.home.as_deref()),
-            user: User { uid: user.uid, gid: user.gid, umask: Some(record.spec.process.umask.unwrap_or(0o022)), additional_gids: user.groups },
+            user: User {
+                uid: user.uid,
+                gid: user.gid,
+                umask: Some(record.spec.process.umask.unwrap_or(0o022)),
+                additional_gids: user.groups,
+            },
             args: spec.command.clone(),
-            cwd: spec.workdir.clone().or_else(|| record.spec.process.workdir.clone()).unwrap_or_else(|| if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }),
+            cwd: spec.workdir.clone().or_else(|| record.spec.process.workdir.clone()).unwrap_or_else(|| {
+                if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }
+            }),
             make_cwd: false,
             capabilities,
-            rlimits: record.spec.process.ulimits.iter().filter(|l| l.name != "host").map(|l| Rlimit { kind: format!("RLIMIT_{}", l.name.to_ascii_uppercase()), soft: l.soft, hard: l.hard }).collect(),
-            no_new_privileges: security.options.iter().any(|o| o.starts_with("no-new-privileges") && !o.ends_with("false")),
+            rlimits: record
+                .spec
+                .process
+                .ulimits
+                .iter()
+                .filter(|l| l.name != "host")
+                .map(|l| Rlimit {
+                    kind: format!("RLIMIT_{}", l.name.to_ascii_uppercase()),
+                    soft: l.soft,
+                    hard: l.hard,
+                })
+                .collect(),
+            no_new_privileges: security
+                .options
+                .iter()
+                .any(|o| o.starts_with("no-new-privileges") && !o.ends_with("false")),
             oom_score_adj: None,
         })
     }
 }
 
-fn exec_env(record: &Record, config: &unroot_store::Config, spec: &ExecSpec, home: Option<&str>) -> Vec<String> {
-    let mut all: Vec<(String, String)> = vec![("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()), ("container".into(), "podman".into())];
+fn exec_env(
+    record: &Record,
+    config: &unroot_store::Config,
+    spec: &ExecSpec,
+    home: Option<&str>,
+) -> Vec<String> {
+    let mut all: Vec<(String, String)> = vec![
+        ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+        ("container".into(), "podman".into()),
+    ];
     let mut set = |name: &str, value: &str| match all.iter_mut().find(|(known, _)| known == name) {
         Some((_, old)) => *old = value.into(),
         None => all.push((name.into(), value.into())),

@@ -26,7 +26,10 @@ impl Engine {
         };
         let archive = archive();
         let everything = |_: &str, _: u64, _: u64| Ok(());
-        let image = self.store.import(&archive[..], config, History::default(), &everything, now).map_err(Error::engine)?;
+        let image = self
+            .store
+            .import(&archive[..], config, History::default(), &everything, now)
+            .map_err(Error::engine)?;
         self.store.tag(&image.id, NAME).map_err(Error::engine)?;
         Ok(Named { image, name: NAME.into() })
     }

@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::sync::Mutex;
 
-use unroot_registry::{Auth, Client, Descriptor, Name, Options, Platform, Reference, RegistriesConf, Resolved, UserEnvironment};
+use unroot_registry::{
+    Auth, Client, Descriptor, Name, Options, Platform, Reference, RegistriesConf, Resolved, UserEnvironment,
+};
 use unroot_store::Image;
 
 use crate::engine::Engine;
@@ -68,7 +70,9 @@ impl Engine {
             Ok(Name::Short(short)) => {
                 let local = short.on_registry("localhost").map(full).map_err(Error::engine)?;
                 let mut all = vec![local];
-                if let Ok(resolution) = self.registries().and_then(|r| r.resolve_short(&short).map_err(registry_error)) {
+                if let Ok(resolution) =
+                    self.registries().and_then(|r| r.resolve_short(&short).map_err(registry_error))
+                {
                     all.extend(resolution.candidates.into_iter().map(full));
                 }
                 all.extend(Reference::parse_normalized(text).map(full).ok());
@@ -95,7 +99,8 @@ impl Engine {
 
     fn by_name(&self, text: &str) -> Result<Option<Named>> {
         // what is stored under exactly this name needs no parsing
-        if text.contains('/') && text.rsplit('/').next().is_some_and(|last| last.contains(':'))
+        if text.contains('/')
+            && text.rsplit('/').next().is_some_and(|last| last.contains(':'))
             && let Some(image) = self.store.image_by_name(text).map_err(Error::engine)?
         {
             return Ok(Some(Named { image, name: text.into() }));
@@ -108,10 +113,19 @@ impl Engine {
                 return Ok(Some(Named { image, name }));
             }
             if let Some((repository, digest)) = name.split_once('@') {
-                let repository = repository.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(repository, |(r, _)| r);
+                let repository = repository
+                    .rsplit_once(':')
+                    .filter(|(_, tag)| !tag.contains('/'))
+                    .map_or(repository, |(r, _)| r);
                 for (known, id) in self.store.names() {
-                    if known.starts_with(&format!("{repository}:")) || known.starts_with(&format!("{repository}@")) {
-                        let image = self.store.image_by_id(&id).map_err(Error::engine)?.filter(|i| i.digest == digest);
+                    if known.starts_with(&format!("{repository}:"))
+                        || known.starts_with(&format!("{repository}@"))
+                    {
+                        let image = self
+                            .store
+                            .image_by_id(&id)
+                            .map_err(Error::engine)?
+                            .filter(|i| i.digest == digest);
                         if let Some(image) = image {
                             return Ok(Some(Named { image, name }));
                         }
@@ -128,16 +142,28 @@ impl Engine {
     }
 
     /// The image for a container: of the store or, as the policy says, of a registry.
-    pub fn image_or_pull(&self, text: &str, policy: PullPolicy, options: &PullOptions, progress: &dyn Progress) -> Result<Named> {
+    pub fn image_or_pull(
+        &self,
+        text: &str,
+        policy: PullPolicy,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Named> {
         if text.is_empty() {
-            return Err(Error::engine("repository name must have at least one component: invalid reference format"));
+            return Err(Error::engine(
+                "repository name must have at least one component: invalid reference format",
+            ));
         }
         if text == crate::hello::NAME || text == "unroot/hello" {
             return self.hello_image();
         }
         let local = self.local_image(text)?;
         match (policy, local) {
-            (PullPolicy::Missing | PullPolicy::Never | PullPolicy::Newer, Some(found)) if policy != PullPolicy::Newer => self.usable(found),
+            (PullPolicy::Missing | PullPolicy::Never | PullPolicy::Newer, Some(found))
+                if policy != PullPolicy::Newer =>
+            {
+                self.usable(found)
+            }
             (PullPolicy::Never, None) => Err(Error::not_found(format_args!("{text}: image not known"))),
             (PullPolicy::Newer, Some(found)) => match self.pull(text, options, progress) {
                 Ok(pulled) => Ok(pulled),
@@ -151,8 +177,15 @@ impl Engine {
     fn usable(&self, found: Named) -> Result<Named> {
         match self.store.missing_layer(&found.image) {
             None => Ok(found),
-            Some(layer) => Err(Error::engine(format_args!("image {}: layer {layer} is missing in the store", found.name))
-                .with_hint(format_args!("{} pull {}, which fetches only what is missing", crate::program(), found.name))),
+            Some(layer) => Err(Error::engine(format_args!(
+                "image {}: layer {layer} is missing in the store",
+                found.name
+            ))
+            .with_hint(format_args!(
+                "{} pull {}, which fetches only what is missing",
+                crate::program(),
+                found.name
+            ))),
         }
     }
 
@@ -214,14 +247,24 @@ impl Engine {
         }
     }
 
-    fn fetch(&self, client: &Client, reference: &Reference, resolved: &Resolved, progress: &dyn Progress) -> Result<Named> {
+    fn fetch(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        resolved: &Resolved,
+        progress: &dyn Progress,
+    ) -> Result<Named> {
         progress.say("Getting image source signatures");
         let config = client.config(&resolved.reference, &resolved.config).map_err(registry_error)?;
         let parsed: unroot_store::ImageConfig =
             serde_json::from_slice(&config).context(|| format!("{reference}: image configuration"))?;
         let diff_ids = &parsed.rootfs.diff_ids;
         if diff_ids.len() != resolved.layers.len() {
-            return Err(Error::engine(format_args!("{reference}: {} layers, but {} diff IDs", resolved.layers.len(), diff_ids.len())));
+            return Err(Error::engine(format_args!(
+                "{reference}: {} layers, but {} diff IDs",
+                resolved.layers.len(),
+                diff_ids.len()
+            )));
         }
         let ids = self.id_check()?;
         let failure: Mutex<Option<Error>> = Mutex::new(None);
@@ -233,7 +276,8 @@ impl Engine {
                 if failure.lock().is_ok_and(|f| f.is_some()) {
                     return;
                 }
-                if let Err(e) = self.fetch_layer(client, &resolved.reference, n, layer, diff_id, &ids, progress)
+                if let Err(e) =
+                    self.fetch_layer(client, &resolved.reference, n, layer, diff_id, &ids, progress)
                     && let Ok(mut first) = failure.lock()
                 {
                     first.get_or_insert(e);
@@ -245,7 +289,10 @@ impl Engine {
             return Err(error);
         }
         progress.say("Writing manifest to image destination");
-        let image = self.store.put_image(&resolved.manifest, &config, unroot_monitor::log::now()).map_err(Error::engine)?;
+        let image = self
+            .store
+            .put_image(&resolved.manifest, &config, unroot_monitor::log::now())
+            .map_err(Error::engine)?;
         let name = reference.to_string();
         self.store.tag(&image.id, &name).map_err(Error::engine)?;
         Ok(Named { image, name })
@@ -270,12 +317,12 @@ impl Engine {
         let blob = client.blob(reference, layer).map_err(registry_error)?;
         let counted = Counted { inner: blob, n, progress };
         let checked = |path: &str, uid: u64, gid: u64| ids.check(path, uid, gid);
-        self.store
-            .ingest_layer(counted, Some(diff_id), &checked)
-            .map_err(|e| match e {
-                unroot_store::Error::Ids(text) => ids.error(&format!("{reference}: layer {}", layer.digest), &text),
-                e => Error::engine(format_args!("{reference}: layer {}: {e}", layer.digest)),
-            })?;
+        self.store.ingest_layer(counted, Some(diff_id), &checked).map_err(|e| match e {
+            unroot_store::Error::Ids(text) => {
+                ids.error(&format!("{reference}: layer {}", layer.digest), &text)
+            }
+            e => Error::engine(format_args!("{reference}: layer {}: {e}", layer.digest)),
+        })?;
         progress.end(n, false);
         Ok(())
     }
@@ -308,9 +355,17 @@ pub struct IdCheck {
 impl IdCheck {
     /// Why an entry of a layer cannot be made.
     pub fn check(&self, path: &str, uid: u64, gid: u64) -> std::result::Result<(), String> {
-        let one = |what: &str, id: u64, map: &unroot_idmap::IdMap, file: &str| match u32::try_from(id).ok().and_then(|id| map.to_outside(id)) {
+        let one = |what: &str, id: u64, map: &unroot_idmap::IdMap, file: &str| match u32::try_from(id)
+            .ok()
+            .and_then(|id| map.to_outside(id))
+        {
             Some(_) => Ok(()),
-            None => Err(format!("/{} belongs to {what} {id}, which has no id on the host: {}'s map has the {what}s {} ({file})", path.trim_start_matches('/'), self.user.name, map.ranges())),
+            None => Err(format!(
+                "/{} belongs to {what} {id}, which has no id on the host: {}'s map has the {what}s {} ({file})",
+                path.trim_start_matches('/'),
+                self.user.name,
+                map.ranges()
+            )),
         };
         one("uid", uid, &self.uid, "/etc/subuid").and_then(|()| one("gid", gid, &self.gid, "/etc/subgid"))
     }
@@ -318,7 +373,8 @@ impl IdCheck {
     /// The error of a layer with such an entry.
     pub fn error(&self, what: &str, text: &str) -> Error {
         let why = self.single.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-        Error::engine(format_args!("{what}: {text}{why}")).with_hint(unroot_idmap::engine::cure_of_single_id(&self.user))
+        Error::engine(format_args!("{what}: {text}{why}"))
+            .with_hint(unroot_idmap::engine::cure_of_single_id(&self.user))
     }
 }
 

@@ -42,9 +42,13 @@ pub fn settings(limits: &Limits) -> Result<Vec<Setting>> {
             Some(swap) => set("memory.swap.max", swap.to_string()),
             None => return Err(Error::engine("minimum memoryswap limit should be larger than memory limit")),
         },
-        (Some(_), None) => return Err(Error::engine("you should always set the memory limit when using memoryswap limit")),
+        (Some(_), None) => {
+            return Err(Error::engine("you should always set the memory limit when using memoryswap limit"));
+        }
         // (as much again, where the kernel counts it)
-        (None, Some(memory)) => all.push(Setting { file: "memory.swap.max".into(), value: memory.to_string(), required: false }),
+        (None, Some(memory)) => {
+            all.push(Setting { file: "memory.swap.max".into(), value: memory.to_string(), required: false })
+        }
         (None, None) => {}
     }
     let mut set = |file: &str, value: String| all.push(Setting { file: file.into(), value, required: true });
@@ -78,12 +82,28 @@ pub fn settings(limits: &Limits) -> Result<Vec<Setting>> {
     if let Some(weight) = limits.blkio_weight.filter(|w| *w != 0) {
         set("io.weight", format!("default {}", 1 + (u64::from(weight) - 10) * 9999 / 990));
     }
-    for (kind, list) in [("rbps", &limits.device_read_bps), ("wbps", &limits.device_write_bps), ("riops", &limits.device_read_iops), ("wiops", &limits.device_write_iops)] {
+    for (kind, list) in [
+        ("rbps", &limits.device_read_bps),
+        ("wbps", &limits.device_write_bps),
+        ("riops", &limits.device_read_iops),
+        ("wiops", &limits.device_write_iops),
+    ] {
         for text in list {
-            let (path, rate) = text.rsplit_once(':').ok_or_else(|| Error::engine(format_args!("bad format: {text}: it is PATH:RATE")))?;
-            let meta = fs::metadata(path).map_err(|e| Error::engine(format_args!("stat {path}: {}", crate::plan::reason(&e))))?;
-            let rate = parse_size(rate).ok_or_else(|| Error::engine(format_args!("invalid rate for device: {text}")))?;
-            set("io.max", format!("{}:{} {kind}={rate}", rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())));
+            let (path, rate) = text
+                .rsplit_once(':')
+                .ok_or_else(|| Error::engine(format_args!("bad format: {text}: it is PATH:RATE")))?;
+            let meta = fs::metadata(path)
+                .map_err(|e| Error::engine(format_args!("stat {path}: {}", crate::plan::reason(&e))))?;
+            let rate = parse_size(rate)
+                .ok_or_else(|| Error::engine(format_args!("invalid rate for device: {text}")))?;
+            set(
+                "io.max",
+                format!(
+                    "{}:{} {kind}={rate}",
+                    rustix::fs::major(meta.rdev()),
+                    rustix::fs::minor(meta.rdev())
+                ),
+            );
         }
     }
     for (file, value) in &limits.cgroup_conf {
@@ -115,7 +135,10 @@ pub fn host_rlimits() -> Vec<(String, u64, u64)> {
 
 /// Capabilities that a container may get: all of a new user namespace, else what this process has.
 pub fn own_capabilities(in_user_namespace: bool) -> u64 {
-    let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|t| t.trim().parse().ok()).unwrap_or(40);
+    let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        .unwrap_or(40);
     let all = (1 << (last + 1)) - 1;
     match in_user_namespace {
         true => all,
@@ -125,7 +148,27 @@ pub fn own_capabilities(in_user_namespace: bool) -> u64 {
 
 /// The host's devices, for `--privileged`: not terminals, nor what a container has of its own.
 pub fn host_devices() -> Vec<Device> {
-    let own = ["null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "mqueue", "fd", "stdin", "stdout", "stderr", "core", ".lxc", ".lxd-mounts", "termination-log"];
+    let own = [
+        "null",
+        "zero",
+        "full",
+        "random",
+        "urandom",
+        "tty",
+        "console",
+        "ptmx",
+        "pts",
+        "shm",
+        "mqueue",
+        "fd",
+        "stdin",
+        "stdout",
+        "stderr",
+        "core",
+        ".lxc",
+        ".lxd-mounts",
+        "termination-log",
+    ];
     let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
     let wanted = entries.filter(|e| {
         let name = e.file_name().to_string_lossy().into_owned();
@@ -151,8 +194,15 @@ mod tests {
 
     #[test]
     fn files() {
-        let limits = Limits { memory: Some(100), memory_swap: Some(150), cpus: Some(0.5), pids: Some(-1), ..Limits::default() };
-        let texts: Vec<String> = settings(&limits).unwrap().iter().map(|s| format!("{}={}", s.file, s.value)).collect();
+        let limits = Limits {
+            memory: Some(100),
+            memory_swap: Some(150),
+            cpus: Some(0.5),
+            pids: Some(-1),
+            ..Limits::default()
+        };
+        let texts: Vec<String> =
+            settings(&limits).unwrap().iter().map(|s| format!("{}={}", s.file, s.value)).collect();
         assert_eq!(texts, ["memory.max=100", "memory.swap.max=50", "cpu.max=50000 100000", "pids.max=max"]);
         assert!(settings(&Limits { memory_swap: Some(1), memory: Some(2), ..Limits::default() }).is_err());
         assert_eq!(weight_of_shares(1024), 39);

@@ -32,18 +32,14 @@ impl Lock {
 
     fn open(dirs: &Dirs, id: &str, operation: FlockOperation) -> Result<Option<Self>> {
         let path: PathBuf = dirs.container(id).join("lock");
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| match e.kind() {
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(
+            |e| match e.kind() {
                 std::io::ErrorKind::NotFound => {
                     Error::not_found(format_args!("no container with ID {id} found: no such container"))
                 }
                 _ => Error::engine(format_args!("open {}: {e}", path.display())),
-            })?;
+            },
+        )?;
         match rustix::io::retry_on_intr(|| flock(&file, operation)) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),

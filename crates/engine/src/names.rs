@@ -3,28 +3,30 @@
 use crate::error::{Context as _, Error, Result};
 
 const FIRST: [&str; 64] = [
-    "amber", "ancient", "autumn", "brave", "bright", "calm", "careful", "cedar", "clear", "clever", "coastal", "copper",
-    "cosmic", "crisp", "curious", "daring", "dawn", "eager", "early", "earnest", "fair", "fearless", "fleet", "gentle",
-    "glad", "golden", "graceful", "grand", "hardy", "honest", "humble", "indigo", "jolly", "keen", "kind", "lively",
-    "lucid", "lunar", "mellow", "mighty", "misty", "modest", "noble", "northern", "patient", "plucky", "proud", "quick",
-    "quiet", "radiant", "ready", "rustic", "scarlet", "serene", "silver", "sincere", "solar", "steady", "sunny", "swift",
-    "tidy", "tranquil", "vivid", "witty",
+    "amber", "ancient", "autumn", "brave", "bright", "calm", "careful", "cedar", "clear", "clever",
+    "coastal", "copper", "cosmic", "crisp", "curious", "daring", "dawn", "eager", "early", "earnest", "fair",
+    "fearless", "fleet", "gentle", "glad", "golden", "graceful", "grand", "hardy", "honest", "humble",
+    "indigo", "jolly", "keen", "kind", "lively", "lucid", "lunar", "mellow", "mighty", "misty", "modest",
+    "noble", "northern", "patient", "plucky", "proud", "quick", "quiet", "radiant", "ready", "rustic",
+    "scarlet", "serene", "silver", "sincere", "solar", "steady", "sunny", "swift", "tidy", "tranquil",
+    "vivid", "witty",
 ];
 
 const SECOND: [&str; 64] = [
-    "acorn", "anchor", "badger", "beacon", "birch", "brook", "canyon", "comet", "coral", "crane", "delta", "dolphin",
-    "dune", "eagle", "ember", "falcon", "fern", "finch", "fjord", "forest", "fox", "garnet", "glacier", "harbor",
-    "hawk", "heron", "island", "ivy", "juniper", "kestrel", "lagoon", "lantern", "larch", "lark", "lynx", "maple",
-    "marten", "meadow", "mesa", "moth", "nebula", "oak", "orchid", "osprey", "otter", "owl", "pebble", "pine",
-    "plover", "quartz", "raven", "reef", "river", "robin", "salmon", "sparrow", "spruce", "summit", "swan", "thistle",
-    "tiger", "valley", "willow", "wren",
+    "acorn", "anchor", "badger", "beacon", "birch", "brook", "canyon", "comet", "coral", "crane", "delta",
+    "dolphin", "dune", "eagle", "ember", "falcon", "fern", "finch", "fjord", "forest", "fox", "garnet",
+    "glacier", "harbor", "hawk", "heron", "island", "ivy", "juniper", "kestrel", "lagoon", "lantern",
+    "larch", "lark", "lynx", "maple", "marten", "meadow", "mesa", "moth", "nebula", "oak", "orchid",
+    "osprey", "otter", "owl", "pebble", "pine", "plover", "quartz", "raven", "reef", "river", "robin",
+    "salmon", "sparrow", "spruce", "summit", "swan", "thistle", "tiger", "valley", "willow", "wren",
 ];
 
 fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     let mut filled = 0;
     while filled < N {
-        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()).context(|| "getrandom".into())?;
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+            .context(|| "getrandom".into())?;
     }
     Ok(bytes)
 }

@@ -14,7 +14,14 @@ use crate::spec::Namespace;
 use crate::users::{ResolvedUser, RootView, name_of_uid};
 
 /// Writes them; each with its path in the container.
-pub fn write(engine: &Engine, record: &Record, network: &Mode, run_dir: &Path, view: &RootView, user: &ResolvedUser) -> Result<Vec<(String, String)>> {
+pub fn write(
+    engine: &Engine,
+    record: &Record,
+    network: &Mode,
+    run_dir: &Path,
+    view: &RootView,
+    user: &ResolvedUser,
+) -> Result<Vec<(String, String)>> {
     let spec = &record.spec;
     let mut files = Vec::new();
     let taken = |path: &str| spec.files.mounts.iter().any(|m| m.target == path);
@@ -45,10 +52,16 @@ pub fn write(engine: &Engine, record: &Record, network: &Mode, run_dir: &Path, v
     }
     if let Some(zone) = &spec.process.timezone {
         put("localtime", "/etc/localtime", "", 0o644)?;
-        let path = if zone == "local" { "/etc/localtime".to_string() } else { format!("/usr/share/zoneinfo/{zone}") };
+        let path = if zone == "local" {
+            "/etc/localtime".to_string()
+        } else {
+            format!("/usr/share/zoneinfo/{zone}")
+        };
         let data = match zone.contains("..") {
             true => return Err(Error::engine(format_args!("invalid timezone {zone:?}"))),
-            false => fs::read(&path).map_err(|e| Error::engine(format_args!("finding timezone: open {path}: {}", crate::plan::reason(&e))))?,
+            false => fs::read(&path).map_err(|e| {
+                Error::engine(format_args!("finding timezone: open {path}: {}", crate::plan::reason(&e)))
+            })?,
         };
         write_file(&run_dir.join("localtime"), &data, 0o644)?;
         own(record, &run_dir.join("localtime"));
@@ -95,7 +108,8 @@ fn hosts_text(engine: &Engine, record: &Record, network: &Mode, view: &RootView)
         None | Some("") => fs::read_to_string("/etc/hosts").unwrap_or_default(),
         Some("none") => String::new(),
         Some("image") => String::from_utf8_lossy(&view.read("/etc/hosts").unwrap_or_default()).into_owned(),
-        Some(path) => fs::read_to_string(path).map_err(|e| Error::engine(format_args!("failed to read {path}: {}", crate::plan::reason(&e))))?,
+        Some(path) => fs::read_to_string(path)
+            .map_err(|e| Error::engine(format_args!("failed to read {path}: {}", crate::plan::reason(&e))))?,
     };
     let host_address = match network {
         Mode::Pasta(_) => Some(HOST_ADDRESS.to_string()),
@@ -104,10 +118,16 @@ fn hosts_text(engine: &Engine, record: &Record, network: &Mode, view: &RootView)
     };
     let mut added = Vec::new();
     for text in &spec.network.add_hosts {
-        let (names, ip) = text.split_once(':').ok_or_else(|| Error::engine(format_args!("bad format for add-host: {text:?}: it is NAME[;NAME]:IP")))?;
+        let (names, ip) = text.split_once(':').ok_or_else(|| {
+            Error::engine(format_args!("bad format for add-host: {text:?}: it is NAME[;NAME]:IP"))
+        })?;
         let ip = match (ip, &host_address) {
             ("host-gateway", Some(address)) => address.clone(),
-            ("host-gateway", None) => return Err(Error::engine("unable to replace \"host-gateway\" of host entry: host containers internal IP address is empty")),
+            ("host-gateway", None) => {
+                return Err(Error::engine(
+                    "unable to replace \"host-gateway\" of host entry: host containers internal IP address is empty",
+                ));
+            }
             (ip, _) => ip.to_string(),
         };
         added.push((ip, names.split(';').map(str::to_string).collect()));
@@ -127,7 +147,8 @@ fn hosts_text(engine: &Engine, record: &Record, network: &Mode, view: &RootView)
 /// Containers that share a network share their names of hosts.
 fn shared_hosts(engine: &Engine, other: &str, added: &[(String, Vec<String>)], base: &str) -> Result<String> {
     let record = engine.find(other)?;
-    let theirs = fs::read_to_string(engine.dirs.run_container(&record.id).join("hosts")).unwrap_or_else(|_| base.to_string());
+    let theirs = fs::read_to_string(engine.dirs.run_container(&record.id).join("hosts"))
+        .unwrap_or_else(|_| base.to_string());
     Ok(hosts(&theirs, added, None, None))
 }
 
@@ -158,7 +179,12 @@ fn mark(engine: &Engine, record: &Record) -> String {
 }
 
 /// /etc/passwd and /etc/group with a line for a user that they lack.
-fn accounts(engine: &Engine, record: &Record, view: &RootView, user: &ResolvedUser) -> Vec<(&'static str, &'static str, String)> {
+fn accounts(
+    engine: &Engine,
+    record: &Record,
+    view: &RootView,
+    user: &ResolvedUser,
+) -> Vec<(&'static str, &'static str, String)> {
     let mut files = Vec::new();
     let process = &record.spec.process;
     let text = |path: &str| view.read(path).map(|data| String::from_utf8_lossy(&data).into_owned());
@@ -178,13 +204,20 @@ fn accounts(engine: &Engine, record: &Record, view: &RootView, user: &ResolvedUs
                     .replace("$GID", &gid.to_string())
                     .replace("$HOME", &home)
                     .replace("$NAME", &format!("{name} user")),
-                None => format!("{name}:*:{}:{gid}:{}:{home}:/bin/sh", user.uid, if keeps_user { name.clone() } else { "container user".into() }),
+                None => format!(
+                    "{name}:*:{}:{gid}:{}:{home}:/bin/sh",
+                    user.uid,
+                    if keeps_user { name.clone() } else { "container user".into() }
+                ),
             };
             files.push(("passwd", "/etc/passwd", with_line(&passwd, &line)));
         }
     }
     if let (Some(group), Some(entry)) = (text("/etc/group"), &process.group_entry) {
-        let line = entry.replace("$GROUPNAME", &engine.user.name).replace("$GID", &user.gid.to_string()).replace("$USERLIST", &engine.user.name);
+        let line = entry
+            .replace("$GROUPNAME", &engine.user.name)
+            .replace("$GID", &user.gid.to_string())
+            .replace("$USERLIST", &engine.user.name);
         files.push(("group", "/etc/group", with_line(&group, &line)));
     }
     files

@@ -51,12 +51,23 @@ pub struct Facts<'a> {
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const MASKED: [&str; 13] = [
-    "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/interrupts", "/sys/firmware", "/sys/fs/selinux", "/sys/dev/block",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/interrupts",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+    "/sys/dev/block",
     "/sys/devices/virtual/powercap",
 ];
 
-const READ_ONLY: [&str; 6] = ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 6] =
+    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Where `--init`'s program is in the container.
 pub const INIT_PATH: &str = "/run/unroot-init";
@@ -131,9 +142,20 @@ fn process(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Process> {
         },
         args,
         env: environment(spec, facts),
-        cwd: spec.process.workdir.clone().or_else(|| Some(facts.image.working_dir.clone()).filter(|d| !d.is_empty())).unwrap_or_else(|| "/".into()),
+        cwd: spec
+            .process
+            .workdir
+            .clone()
+            .or_else(|| Some(facts.image.working_dir.clone()).filter(|d| !d.is_empty()))
+            .unwrap_or_else(|| "/".into()),
         make_cwd: spec.process.workdir.is_none(),
-        capabilities: capabilities::sets(&security.cap_add, &security.cap_drop, security.privileged, facts.user.uid, facts.capabilities)?,
+        capabilities: capabilities::sets(
+            &security.cap_add,
+            &security.cap_drop,
+            security.privileged,
+            facts.user.uid,
+            facts.capabilities,
+        )?,
         rlimits: rlimits(spec, facts)?,
         no_new_privileges,
         oom_score_adj: spec.process.oom_score_adj,
@@ -173,7 +195,14 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
         }
     };
     default("HOSTNAME", hostname(spec, facts).unwrap_or_else(|| "localhost".into()));
-    default("HOME", facts.user.home.clone().unwrap_or_else(|| if facts.user.uid == 0 { "/root".into() } else { "/".into() }));
+    default(
+        "HOME",
+        facts
+            .user
+            .home
+            .clone()
+            .unwrap_or_else(|| if facts.user.uid == 0 { "/root".into() } else { "/".into() }),
+    );
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
@@ -181,7 +210,8 @@ fn rlimits(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Rlimit>> {
     if spec.process.ulimits.iter().any(|l| l.name == "host") {
         return Ok(Vec::new());
     }
-    let hard_of = |name: &str| facts.rlimits.iter().find(|(known, ..)| known == name).map(|(_, _, hard)| *hard);
+    let hard_of =
+        |name: &str| facts.rlimits.iter().find(|(known, ..)| known == name).map(|(_, _, hard)| *hard);
     let mut all: Vec<Rlimit> = ["nofile", "nproc"]
         .iter()
         .map(|name| {
@@ -229,7 +259,10 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
     if spec.files.read_only && spec.files.read_only_tmpfs.unwrap_or(true) {
         for path in ["/run", "/tmp", "/var/tmp"] {
             if !wanted.iter().any(|m| m.destination == path) {
-                all.insert(all.len() - facts.files.len() - usize::from(facts.init.is_some()), mount(path, "tmpfs", "tmpfs", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=1777"]));
+                all.insert(
+                    all.len() - facts.files.len() - usize::from(facts.init.is_some()),
+                    mount(path, "tmpfs", "tmpfs", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=1777"]),
+                );
             }
         }
     }
@@ -259,31 +292,53 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
     };
     let mut all = vec![
         match &spec.namespaces.pid {
-            Namespace::Host if facts.in_user_namespace => mount("/proc", "bind", "/proc", &["rbind", "rprivate", "nosuid", "noexec", "nodev"]),
+            Namespace::Host if facts.in_user_namespace => {
+                mount("/proc", "bind", "/proc", &["rbind", "rprivate", "nosuid", "noexec", "nodev"])
+            }
             _ => proc,
         },
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
         sys,
         mount("/dev/pts", "devpts", "devpts", &pts),
         match &spec.namespaces.ipc {
-            Namespace::Host if facts.in_user_namespace => mount("/dev/mqueue", "bind", "/dev/mqueue", &["bind", "rprivate", "nosuid", "noexec", "nodev"]),
+            Namespace::Host if facts.in_user_namespace => mount(
+                "/dev/mqueue",
+                "bind",
+                "/dev/mqueue",
+                &["bind", "rprivate", "nosuid", "noexec", "nodev"],
+            ),
             _ => mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         },
     ];
     let size = format!("size={}", spec.files.shm_size.unwrap_or(64 << 20));
     let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
     match &spec.namespaces.ipc {
-        Namespace::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &["bind", "rprivate", "nosuid", "noexec", "nodev"])),
+        Namespace::Host => all.push(mount(
+            "/dev/shm",
+            "bind",
+            "/dev/shm",
+            &["bind", "rprivate", "nosuid", "noexec", "nodev"],
+        )),
         Namespace::None => {}
         Namespace::Container(_) | Namespace::Path(_) => {
             let shm = (facts.join)(&spec.namespaces.ipc, "shm")?;
-            all.push(mount("/dev/shm", "bind", &shm.to_string_lossy(), &["bind", "rprivate", "nosuid", "noexec", "nodev"]));
+            all.push(mount(
+                "/dev/shm",
+                "bind",
+                &shm.to_string_lossy(),
+                &["bind", "rprivate", "nosuid", "noexec", "nodev"],
+            ));
         }
         _ => all.push(mount("/dev/shm", "tmpfs", "shm", &shm)),
     }
     let own_cgroup = matches!(spec.namespaces.cgroup, Namespace::Default | Namespace::Private);
     if own_cgroup || !facts.in_user_namespace {
-        all.push(mount("/sys/fs/cgroup", "cgroup2", "cgroup", &["nosuid", "noexec", "nodev", if privileged { "rw" } else { "ro" }]));
+        all.push(mount(
+            "/sys/fs/cgroup",
+            "cgroup2",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", if privileged { "rw" } else { "ro" }],
+        ));
     }
     Ok(all)
 }
@@ -294,7 +349,9 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
     let mut options: Vec<String> = wanted
         .options
         .iter()
-        .filter(|o| !matches!(o.as_str(), "z" | "Z" | "U" | "copy" | "nocopy" | "O" | "notmpcopyup" | "chown=true"))
+        .filter(|o| {
+            !matches!(o.as_str(), "z" | "Z" | "U" | "copy" | "nocopy" | "O" | "notmpcopyup" | "chown=true")
+        })
         .filter(|o| !o.starts_with("upperdir=") && !o.starts_with("workdir=") && !o.starts_with("subpath="))
         .cloned()
         .collect();
@@ -306,10 +363,18 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
             if !has("bind") && !has("rbind") {
                 options.insert(0, "rbind".into());
             }
-            if !options.iter().any(|o| matches!(o.trim_start_matches('r'), "private" | "shared" | "slave" | "unbindable")) {
+            if !options
+                .iter()
+                .any(|o| matches!(o.trim_start_matches('r'), "private" | "shared" | "slave" | "unbindable"))
+            {
                 options.push("rprivate".into());
             }
-            Ok(Mount { destination: wanted.target.clone(), kind: "bind".into(), source: wanted.source.clone(), options })
+            Ok(Mount {
+                destination: wanted.target.clone(),
+                kind: "bind".into(),
+                source: wanted.source.clone(),
+                options,
+            })
         }
         MountKind::Tmpfs | MountKind::Ramfs => {
             for (default, other) in [("nosuid", "suid"), ("nodev", "dev")] {
@@ -330,7 +395,12 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
                     options.push(default.into());
                 }
             }
-            Ok(Mount { destination: wanted.target.clone(), kind: "devpts".into(), source: "devpts".into(), options })
+            Ok(Mount {
+                destination: wanted.target.clone(),
+                kind: "devpts".into(),
+                source: "devpts".into(),
+                options,
+            })
         }
     }
 }
@@ -338,21 +408,41 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
 fn overlay_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
     let value = |key: &str| wanted.options.iter().find_map(|o| o.strip_prefix(key));
     let (Some(upper), Some(work)) = (value("upperdir="), value("workdir=")) else {
-        return Err(Error::engine(format_args!("overlay of {}: upperdir and workdir go together", wanted.source)));
+        return Err(Error::engine(format_args!(
+            "overlay of {}: upperdir and workdir go together",
+            wanted.source
+        )));
     };
-    let options = vec![format!("lowerdir+={}", wanted.source), format!("upperdir={upper}"), format!("workdir={work}"), "userxattr".into()];
-    Ok(Mount { destination: wanted.target.clone(), kind: "overlay".into(), source: "overlay".into(), options })
+    let options = vec![
+        format!("lowerdir+={}", wanted.source),
+        format!("upperdir={upper}"),
+        format!("workdir={work}"),
+        "userxattr".into(),
+    ];
+    Ok(Mount {
+        destination: wanted.target.clone(),
+        kind: "overlay".into(),
+        source: "overlay".into(),
+        options,
+    })
 }
 
 fn namespaces(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<NamespaceSpec>> {
     let mut all = Vec::new();
     let mut add = |kind: &str, path: Option<PathBuf>| all.push(NamespaceSpec { kind: kind.into(), path });
     add("mount", None);
-    let choices = [("pid", &spec.namespaces.pid), ("ipc", &spec.namespaces.ipc), ("uts", &spec.namespaces.uts), ("cgroup", &spec.namespaces.cgroup)];
+    let choices = [
+        ("pid", &spec.namespaces.pid),
+        ("ipc", &spec.namespaces.ipc),
+        ("uts", &spec.namespaces.uts),
+        ("cgroup", &spec.namespaces.cgroup),
+    ];
     for (kind, choice) in choices {
         match choice {
             Namespace::Host => {}
-            Namespace::Default | Namespace::Private | Namespace::None | Namespace::Shareable => add(kind, None),
+            Namespace::Default | Namespace::Private | Namespace::None | Namespace::Shareable => {
+                add(kind, None)
+            }
             other => add(kind, Some((facts.join)(other, kind)?)),
         }
     }
@@ -375,11 +465,19 @@ fn hidden_paths(spec: &ContainerSpec, privileged: bool) -> (Vec<String>, Vec<Str
         false => (list(&MASKED), list(&READ_ONLY)),
     };
     let values = |key: &str| {
-        let texts: Vec<String> = spec.security.options.iter().filter_map(|o| o.strip_prefix(key).or_else(|| o.strip_prefix(&key.replace('=', ":")))).flat_map(|v| v.split(':')).map(str::to_string).collect();
+        let texts: Vec<String> = spec
+            .security
+            .options
+            .iter()
+            .filter_map(|o| o.strip_prefix(key).or_else(|| o.strip_prefix(&key.replace('=', ":"))))
+            .flat_map(|v| v.split(':'))
+            .map(str::to_string)
+            .collect();
         texts
     };
     for path in values("unmask=") {
-        let matches = |known: &String| path.eq_ignore_ascii_case("all") || *known == path || glob(&path, known);
+        let matches =
+            |known: &String| path.eq_ignore_ascii_case("all") || *known == path || glob(&path, known);
         masked.retain(|known| !matches(known));
         read_only.retain(|known| !matches(known));
     }
@@ -392,7 +490,9 @@ pub fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
-            (0..=rest.len()).take_while(|n| !rest.as_bytes()[..*n].contains(&b'/')).any(|n| rest.is_char_boundary(n) && glob(after, &rest[n..]))
+            (0..=rest.len())
+                .take_while(|n| !rest.as_bytes()[..*n].contains(&b'/'))
+                .any(|n| rest.is_char_boundary(n) && glob(after, &rest[n..]))
         }),
     }
 }
@@ -400,22 +500,39 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 fn sysctls(spec: &ContainerSpec) -> Result<std::collections::BTreeMap<String, String>> {
     for name in spec.security.sysctls.keys() {
         let of = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
-        let refused = |flag: &str| Err(Error::engine(format_args!("sysctl {name} can't be set since the {flag} namespace is the host's: sysctls of it would be the host's")));
+        let refused = |flag: &str| {
+            Err(Error::engine(format_args!(
+                "sysctl {name} can't be set since the {flag} namespace is the host's: sysctls of it would be the host's"
+            )))
+        };
         if of(&["net."]) && spec.network.mode.as_deref() == Some("host") {
             return refused("network");
         }
-        if of(&["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."]) && spec.namespaces.ipc == Namespace::Host {
+        if of(&["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."])
+            && spec.namespaces.ipc == Namespace::Host
+        {
             return refused("ipc");
         }
-        if !of(&["net.", "kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.", "kernel.domainname", "user."]) {
-            return Err(Error::engine(format_args!("sysctl {name} is not in a namespace: it would change the host")));
+        if !of(&[
+            "net.",
+            "kernel.msg",
+            "kernel.sem",
+            "kernel.shm",
+            "fs.mqueue.",
+            "kernel.domainname",
+            "user.",
+        ]) {
+            return Err(Error::engine(format_args!(
+                "sysctl {name} is not in a namespace: it would change the host"
+            )));
         }
     }
     Ok(spec.security.sysctls.clone())
 }
 
 fn devices(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Device>> {
-    let mut all: Vec<Device> = if spec.security.privileged { facts.host_devices.to_vec() } else { Vec::new() };
+    let mut all: Vec<Device> =
+        if spec.security.privileged { facts.host_devices.to_vec() } else { Vec::new() };
     for wanted in &spec.files.devices {
         all.extend(device_of(&wanted.source, &wanted.target)?);
     }
@@ -425,10 +542,14 @@ fn devices(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Device>> {
 /// A device of the host, or all of a directory.
 pub fn device_of(source: &Path, target: &Path) -> Result<Vec<Device>> {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-    let meta = std::fs::metadata(source).map_err(|e| Error::engine(format_args!("stat {}: {}", source.display(), reason(&e))))?;
+    let meta = std::fs::metadata(source)
+        .map_err(|e| Error::engine(format_args!("stat {}: {}", source.display(), reason(&e))))?;
     if meta.is_dir() {
         let mut all = Vec::new();
-        for entry in std::fs::read_dir(source).map_err(|e| Error::engine(format_args!("read {}: {e}", source.display())))?.flatten() {
+        for entry in std::fs::read_dir(source)
+            .map_err(|e| Error::engine(format_args!("read {}: {e}", source.display())))?
+            .flatten()
+        {
             let kind = entry.file_type().ok();
             if kind.is_some_and(|k| k.is_char_device() || k.is_block_device() || k.is_dir()) {
                 all.extend(device_of(&entry.path(), &target.join(entry.file_name()))?);
@@ -442,7 +563,14 @@ pub fn device_of(source: &Path, target: &Path) -> Result<Vec<Device>> {
         _ => return Err(Error::engine(format_args!("{} is not a valid device", source.display()))),
     };
     let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
-    Ok(vec![Device { path: target.to_string_lossy().into_owned(), kind: kind.into(), major, minor, file_mode: Some(meta.mode() & 0o777), source: source.into() }])
+    Ok(vec![Device {
+        path: target.to_string_lossy().into_owned(),
+        kind: kind.into(),
+        major,
+        minor,
+        file_mode: Some(meta.mode() & 0o777),
+        source: source.into(),
+    }])
 }
 
 /// An I/O error's reason without its number, in lower case as messages have it.
@@ -459,14 +587,21 @@ mod tests {
 
     #[test]
     fn patterns() {
-        for (pattern, text, matches) in [("/proc/*", "/proc/kcore", true), ("/sys/*", "/sys/dev/block", false), ("/sys/*/*", "/sys/dev/block", true), ("/a", "/a", true), ("*", "", true)] {
+        for (pattern, text, matches) in [
+            ("/proc/*", "/proc/kcore", true),
+            ("/sys/*", "/sys/dev/block", false),
+            ("/sys/*/*", "/sys/dev/block", true),
+            ("/a", "/a", true),
+            ("*", "", true),
+        ] {
             assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
         }
     }
 
     #[test]
     fn what_runs() {
-        let image = Config { entrypoint: vec!["/entry".into()], cmd: vec!["arg".into()], ..Config::default() };
+        let image =
+            Config { entrypoint: vec!["/entry".into()], cmd: vec!["arg".into()], ..Config::default() };
         let of = |entrypoint: Option<&[&str]>, command: &[&str]| {
             let mut spec = ContainerSpec::default();
             spec.process.entrypoint = entrypoint.map(|e| e.iter().map(|s| s.to_string()).collect());

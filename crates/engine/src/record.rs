@@ -82,10 +82,7 @@ pub fn ids(dirs: &Dirs) -> Result<Vec<String>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::engine(format_args!("read {}: {e}", dirs.containers().display()))),
     };
-    Ok(entries
-        .filter_map(|e| e.ok()?.file_name().into_string().ok())
-        .filter(|name| is_id(name))
-        .collect())
+    Ok(entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).filter(|name| is_id(name)).collect())
 }
 
 /// All containers, oldest first; one that vanishes while we look is left out.
@@ -130,7 +127,9 @@ pub fn find(dirs: &Dirs, wanted: &str) -> Result<Record> {
         [id] => Record::read(dirs, id)?.ok_or_else(missing),
         _ => Err(Error::new(
             ErrorKind::Engine,
-            format_args!("more than one result for container name or ID {wanted}: container ID prefix is ambiguous"),
+            format_args!(
+                "more than one result for container name or ID {wanted}: container ID prefix is ambiguous"
+            ),
         )),
     }
 }

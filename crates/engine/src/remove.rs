@@ -64,4 +64,3 @@ pub fn remove_tree(dir: &Path) -> Result<()> {
         other => other.map_err(|e| Error::engine(format_args!("remove {}: {e}", dir.display()))),
     }
 }
-

@@ -58,7 +58,12 @@ impl Engine {
         let image = match (&record.image, image) {
             (Some(wanted), None) => {
                 let image = self.store.image_by_id(&wanted.id).map_err(Error::engine)?;
-                let image = image.ok_or_else(|| Error::not_found(format_args!("image {} of container {} is gone: image not known", wanted.name, record.name)))?;
+                let image = image.ok_or_else(|| {
+                    Error::not_found(format_args!(
+                        "image {} of container {} is gone: image not known",
+                        wanted.name, record.name
+                    ))
+                })?;
                 Some(Named { image, name: wanted.name.clone() })
             }
             (_, image) => image,
@@ -72,7 +77,9 @@ impl Engine {
             stdin: if record.spec.process.interactive { Stdin::Attached } else { Stdin::Null },
             terminal: record.spec.process.terminal,
             passthrough: matches!(record.spec.log.driver.as_deref(), Some("passthrough" | "passthrough-tty")),
-            timeout: Some(record.spec.life.timeout).filter(|t| *t != 0).map(|t| Duration::from_secs(t.into())),
+            timeout: Some(record.spec.life.timeout)
+                .filter(|t| *t != 0)
+                .map(|t| Duration::from_secs(t.into())),
             attached,
         };
         let (dirs, id) = (self.dirs.clone(), record.id.clone());
@@ -92,7 +99,12 @@ impl Engine {
             Ok(_) => Ok(socket),
             Err(error) => {
                 let error = monitor_error(error);
-                let exit = Exit { code: error.exit_code().into(), error: error.to_string(), finished: unroot_monitor::log::now(), ..Exit::default() };
+                let exit = Exit {
+                    code: error.exit_code().into(),
+                    error: error.to_string(),
+                    finished: unroot_monitor::log::now(),
+                    ..Exit::default()
+                };
                 if State::observe(&self.dirs, &id).is_ok_and(|s| !s.is_live()) {
                     let _ = write_exit(&self.dirs, &id, &exit);
                 }
@@ -113,11 +125,17 @@ impl Engine {
             "k8s-file" => Driver::K8sFile,
             "json-file" => Driver::JsonFile,
             "none" | "passthrough" | "passthrough-tty" => Driver::None,
-            other => return Err(Error::engine(format_args!("running container with log driver {other}: invalid log driver: it is k8s-file, json-file, none, passthrough"))),
+            other => {
+                return Err(Error::engine(format_args!(
+                    "running container with log driver {other}: invalid log driver: it is k8s-file, json-file, none, passthrough"
+                )));
+            }
         };
         let path = self.log_path(record);
-        let max_size = log.options.iter().find_map(|o| o.strip_prefix("max-size=")).and_then(crate::limits::parse_size);
-        Writer::open(driver, &path, max_size).map_err(|e| Error::engine(format_args!("open log {}: {}", path.display(), reason(&e))))
+        let max_size =
+            log.options.iter().find_map(|o| o.strip_prefix("max-size=")).and_then(crate::limits::parse_size);
+        Writer::open(driver, &path, max_size)
+            .map_err(|e| Error::engine(format_args!("open log {}: {}", path.display(), reason(&e))))
     }
 
     /// Where a container's log is.
@@ -144,7 +162,8 @@ impl Engine {
         let file_refs: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         let own_user_namespace = record.maps.is_some();
         let in_user_namespace = own_user_namespace || namespace.rootless;
-        let maps = record.maps.as_ref().map_or_else(|| namespace.maps.clone(), |m| m.compose(&namespace.maps));
+        let maps =
+            record.maps.as_ref().map_or_else(|| namespace.maps.clone(), |m| m.compose(&namespace.maps));
         let join = |choice: &Namespace, kind: &str| match choice {
             Namespace::Container(name) if kind == "shm" => self.root_of(name).map(|r| r.join("dev/shm")),
             Namespace::Container(name) => self.namespace_of(name, kind),
@@ -153,25 +172,28 @@ impl Engine {
         };
         let init = self.init_program(record)?;
         let proxies = proxies();
-        let planned = plan::plan(spec, &Facts {
-            id: &record.id,
-            name: &record.name,
-            image: &config,
-            user: &user,
-            in_user_namespace,
-            own_user_namespace,
-            has_tty_group: maps.gid.to_outside(5).is_some(),
-            network: network_path,
-            run_dir: &run_dir,
-            files: &file_refs,
-            mounts: &spec.files.mounts,
-            join: &join,
-            proxies: &proxies,
-            rlimits: &limits::host_rlimits(),
-            capabilities: limits::own_capabilities(in_user_namespace),
-            host_devices: &if spec.security.privileged { limits::host_devices() } else { Vec::new() },
-            init: init.as_deref(),
-        })?;
+        let planned = plan::plan(
+            spec,
+            &Facts {
+                id: &record.id,
+                name: &record.name,
+                image: &config,
+                user: &user,
+                in_user_namespace,
+                own_user_namespace,
+                has_tty_group: maps.gid.to_outside(5).is_some(),
+                network: network_path,
+                run_dir: &run_dir,
+                files: &file_refs,
+                mounts: &spec.files.mounts,
+                join: &join,
+                proxies: &proxies,
+                rlimits: &limits::host_rlimits(),
+                capabilities: limits::own_capabilities(in_user_namespace),
+                host_devices: &if spec.security.privileged { limits::host_devices() } else { Vec::new() },
+                init: init.as_deref(),
+            },
+        )?;
         let lower = match (image, &record.maps) {
             (Some(named), None) => self.store.lower_dirs(&named.image),
             (Some(named), Some(maps)) => self.mapped_layers(named, maps)?,
@@ -181,12 +203,19 @@ impl Engine {
         let upper = Some((dir.join("upper"), dir.join("work")));
         let rootfs = match &spec.root {
             Root::Image(_) => Rootfs::Overlay { lower, upper },
-            Root::Directory { path, overlay: true, .. } => Rootfs::Overlay { lower: vec![path.clone()], upper },
+            Root::Directory { path, overlay: true, .. } => {
+                Rootfs::Overlay { lower: vec![path.clone()], upper }
+            }
             Root::Directory { path, .. } => Rootfs::Directory(path.clone()),
         };
         // (`volatile` leaves a mark that forbids the next mount of the same work directory)
         let _ = fs::remove_dir_all(dir.join("work/work/incompat"));
-        let ports = record.ports.iter().map(|p| PortMap::parse(p)).collect::<std::result::Result<Vec<_>, _>>().map_err(Error::engine)?;
+        let ports = record
+            .ports
+            .iter()
+            .map(|p| PortMap::parse(p))
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(Error::engine)?;
         Ok(Launch {
             record: record.clone(),
             dirs: self.dirs.clone(),
@@ -204,7 +233,12 @@ impl Engine {
     }
 
     /// Who the process is: as asked, as the image says, or with keep-id the user.
-    pub fn process_user(&self, record: &Record, view: &users::RootView, config: &Config) -> Result<ResolvedUser> {
+    pub fn process_user(
+        &self,
+        record: &Record,
+        view: &users::RootView,
+        config: &Config,
+    ) -> Result<ResolvedUser> {
         let groups = &record.spec.process.groups;
         match (&record.spec.process.user, record.default_user) {
             (Some(user), _) => users::resolve(view, user, groups),
@@ -240,7 +274,9 @@ impl Engine {
     fn process_of(&self, name: &str) -> Result<u32> {
         let record = self.find(name)?;
         let state = State::observe(&self.dirs, &record.id)?;
-        state.process().map(|p| p.pid).ok_or_else(|| Error::state(format_args!("container {} is not running: container state improper", record.id)))
+        state.process().map(|p| p.pid).ok_or_else(|| {
+            Error::state(format_args!("container {} is not running: container state improper", record.id))
+        })
     }
 
     /// Layers as the container's own map needs them: copies with their owners shifted, made once for a map.
@@ -252,7 +288,12 @@ impl Engine {
 }
 
 fn seccomp_profile(spec: &crate::spec::ContainerSpec) -> seccomp::Profile {
-    let given = spec.security.options.iter().rev().find_map(|o| o.strip_prefix("seccomp=").or_else(|| o.strip_prefix("seccomp:")));
+    let given = spec
+        .security
+        .options
+        .iter()
+        .rev()
+        .find_map(|o| o.strip_prefix("seccomp=").or_else(|| o.strip_prefix("seccomp:")));
     match given {
         Some("unconfined") => seccomp::Profile::Unconfined,
         Some(file) => seccomp::Profile::File(file.into()),
@@ -268,7 +309,11 @@ pub fn profile_of(record: &Record) -> seccomp::Profile {
 
 fn proxies() -> Vec<(String, String)> {
     let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
-    names.iter().flat_map(|n| [n.to_string(), n.to_uppercase()]).filter_map(|n| Some((n.clone(), std::env::var(&n).ok()?))).collect()
+    names
+        .iter()
+        .flat_map(|n| [n.to_string(), n.to_uppercase()])
+        .filter_map(|n| Some((n.clone(), std::env::var(&n).ok()?)))
+        .collect()
 }
 
 /// The monitor's error as the engine's.
@@ -311,10 +356,15 @@ impl Launch {
             _ => Cgroup::create(limits.cgroup_parent.as_deref(), &self.record.id).map_err(Error::engine)?,
         };
         match &cgroup {
-            Some(group) => group.apply(settings).map_err(|e| Error::engine(format_args!("{e}\nhint: {DELEGATION_HINT}")))?,
+            Some(group) => group
+                .apply(settings)
+                .map_err(|e| Error::engine(format_args!("{e}\nhint: {DELEGATION_HINT}")))?,
             None => {
                 if let Some(setting) = settings.iter().find(|s| s.required) {
-                    let text = format!("the limit {}={} cannot be applied: there is no cgroup v2 directory that this user may write to", setting.file, setting.value);
+                    let text = format!(
+                        "the limit {}={} cannot be applied: there is no cgroup v2 directory that this user may write to",
+                        setting.file, setting.value
+                    );
                     return Err(Error::engine(format_args!("{text}\nhint: {DELEGATION_HINT}")));
                 }
             }
@@ -322,7 +372,12 @@ impl Launch {
         Ok(cgroup)
     }
 
-    fn start_in(&self, ends: StdioEnds, cgroup: Option<std::os::fd::BorrowedFd<'_>>, group: Option<&Cgroup>) -> Result<Started> {
+    fn start_in(
+        &self,
+        ends: StdioEnds,
+        cgroup: Option<std::os::fd::BorrowedFd<'_>>,
+        group: Option<&Cgroup>,
+    ) -> Result<Started> {
         let spec = &self.record.spec;
         let request = Request {
             spec: &self.spec,
@@ -341,7 +396,8 @@ impl Launch {
         if uses_pasta || (self.record.maps.is_some() && !self.engine_is_host) {
             // layers are mounted here for a container that cannot, and its network namespace for pasta, which may
             // not open it in /proc: that takes a mount namespace of the monitor's own
-            unroot_sys::ns::unshare([unroot_sys::process::Namespace::Mount].into_iter().collect()).map_err(Error::engine)?;
+            unroot_sys::ns::unshare([unroot_sys::process::Namespace::Mount].into_iter().collect())
+                .map_err(Error::engine)?;
             unroot_runtime::stop_propagation().map_err(Error::engine)?;
         }
         let stdio = unroot_runtime::Stdio { stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr };
@@ -350,9 +406,14 @@ impl Launch {
         let pasta = match &self.network {
             Mode::Pasta(options) => {
                 let netns = self.dirs.run_container(&self.record.id).join("netns");
-                let namespace = init.network_namespace().ok_or_else(|| Error::engine(format_args!("open /proc/{pid}/ns/net")))?;
+                let namespace = init
+                    .network_namespace()
+                    .ok_or_else(|| Error::engine(format_args!("open /proc/{pid}/ns/net")))?;
                 unroot_runtime::bind_namespace(namespace, &netns).map_err(Error::engine)?;
-                Some(Pasta::start(&netns, &self.dirs.run_container(&self.record.id), &self.ports, options).map_err(network_error)?)
+                Some(
+                    Pasta::start(&netns, &self.dirs.run_container(&self.record.id), &self.ports, options)
+                        .map_err(network_error)?,
+                )
             }
             _ => None,
         };
@@ -360,8 +421,10 @@ impl Launch {
         let helper = pasta.map(|p| p.wait_ready().map_err(network_error)).transpose()?.flatten();
         let state = RunState {
             format: FORMAT,
-            monitor: ProcessRef::of(std::process::id()).ok_or_else(|| Error::engine("read /proc/self/stat"))?,
-            process: ProcessRef::of(pid).ok_or_else(|| Error::engine("the container ended before it was started"))?,
+            monitor: ProcessRef::of(std::process::id())
+                .ok_or_else(|| Error::engine("read /proc/self/stat"))?,
+            process: ProcessRef::of(pid)
+                .ok_or_else(|| Error::engine("the container ended before it was started"))?,
             started: unroot_monitor::log::now(),
             maps: observe::maps_of(&pid.to_string()).ok(),
             cgroup: group.map(|g| g.path().to_string_lossy().into_owned()),
@@ -406,7 +469,9 @@ fn runtime_error(error: unroot_runtime::Error) -> Error {
 
 fn network_error(error: unroot_network::Error) -> Error {
     match error.hint() {
-        Some(hint) if error.to_string().contains("already in use") => Error::new(ErrorKind::NotExecutable, format_args!("{error}\nhint: {hint}")),
+        Some(hint) if error.to_string().contains("already in use") => {
+            Error::new(ErrorKind::NotExecutable, format_args!("{error}\nhint: {hint}"))
+        }
         Some(hint) => Error::engine(format_args!("{error}\nhint: {hint}")),
         None => Error::engine(error),
     }

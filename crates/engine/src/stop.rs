@@ -64,7 +64,12 @@ fn send(process: &OwnedFd, signal: i32) -> std::result::Result<(), Errno> {
 
 /// Stops containers, all at once: the stop signal to each, then after the timeout SIGKILL; and waits until their
 /// monitors have recorded the exits. Those that do not run are left as they are.
-pub fn stop(dirs: &Dirs, records: &[&Record], timeout: Option<u32>, signal_of: &dyn Fn(&Record) -> i32) -> Result<()> {
+pub fn stop(
+    dirs: &Dirs,
+    records: &[&Record],
+    timeout: Option<u32>,
+    signal_of: &dyn Fn(&Record) -> i32,
+) -> Result<()> {
     let mut stopping = Vec::new();
     for record in records {
         let state = State::observe(dirs, &record.id)?;
@@ -77,7 +82,8 @@ pub fn stop(dirs: &Dirs, records: &[&Record], timeout: Option<u32>, signal_of: &
         let _ = write_file(&dirs.run_container(&record.id).join("stopping"), b"", 0o600);
         let signal = signal_of(record);
         if let Some(process) = process.as_ref().filter(|_| seconds != 0) {
-            send(process, signal).context(|| format!("sending signal {signal} to container {}", record.id))?;
+            send(process, signal)
+                .context(|| format!("sending signal {signal} to container {}", record.id))?;
         }
         stopping.push((*record, run, process, seconds, signal));
     }

@@ -18,13 +18,41 @@ use crate::users::{RootView, name_of_gid, name_of_uid};
 
 /// Descriptor and heading.
 pub const DESCRIPTORS: [(&str, &str); 35] = [
-    ("args", "COMMAND"), ("capamb", "AMBIENT CAPS"), ("capbnd", "BOUNDING CAPS"), ("capeff", "EFFECTIVE CAPS"),
-    ("capinh", "INHERITED CAPS"), ("capprm", "PERMITTED CAPS"), ("comm", "COMMAND"), ("command", "COMMAND"),
-    ("etime", "ELAPSED"), ("group", "GROUP"), ("groups", "GROUPS"), ("hgroup", "HGROUP"), ("hgroups", "HGROUPS"),
-    ("hpid", "HPID"), ("huser", "HUSER"), ("label", "LABEL"), ("nice", "NI"), ("pcpu", "%CPU"), ("pgid", "PGID"),
-    ("pid", "PID"), ("ppid", "PPID"), ("rgroup", "RGROUP"), ("rss", "RSS"), ("ruser", "RUSER"), ("seccomp", "SECCOMP"),
-    ("stat", "STAT"), ("state", "STATE"), ("stime", "STIME"), ("time", "TIME"), ("tty", "TTY"), ("user", "USER"),
-    ("vsz", "VSZ"), ("uid", "UID"), ("gid", "GID"), ("huid", "HUID"),
+    ("args", "COMMAND"),
+    ("capamb", "AMBIENT CAPS"),
+    ("capbnd", "BOUNDING CAPS"),
+    ("capeff", "EFFECTIVE CAPS"),
+    ("capinh", "INHERITED CAPS"),
+    ("capprm", "PERMITTED CAPS"),
+    ("comm", "COMMAND"),
+    ("command", "COMMAND"),
+    ("etime", "ELAPSED"),
+    ("group", "GROUP"),
+    ("groups", "GROUPS"),
+    ("hgroup", "HGROUP"),
+    ("hgroups", "HGROUPS"),
+    ("hpid", "HPID"),
+    ("huser", "HUSER"),
+    ("label", "LABEL"),
+    ("nice", "NI"),
+    ("pcpu", "%CPU"),
+    ("pgid", "PGID"),
+    ("pid", "PID"),
+    ("ppid", "PPID"),
+    ("rgroup", "RGROUP"),
+    ("rss", "RSS"),
+    ("ruser", "RUSER"),
+    ("seccomp", "SECCOMP"),
+    ("stat", "STAT"),
+    ("state", "STATE"),
+    ("stime", "STIME"),
+    ("time", "TIME"),
+    ("tty", "TTY"),
+    ("user", "USER"),
+    ("vsz", "VSZ"),
+    ("uid", "UID"),
+    ("gid", "GID"),
+    ("huid", "HUID"),
 ];
 
 const DEFAULT: [&str; 8] = ["user", "pid", "ppid", "pcpu", "etime", "tty", "time", "args"];
@@ -41,7 +69,10 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let stat = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
         let (open, close) = (stat.find('(')?, stat.rfind(')')?);
-        let fields = status.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.to_string(), v.trim().to_string()));
+        let fields = status
+            .lines()
+            .filter_map(|l| l.split_once(':'))
+            .map(|(k, v)| (k.to_string(), v.trim().to_string()));
         Some(Self {
             pid,
             status: fields.collect(),
@@ -151,7 +182,13 @@ fn capabilities(hex: &str) -> String {
     if bits & all == all {
         return "full".into();
     }
-    capability_names().iter().enumerate().filter(|(n, _)| bits & (1 << n) != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+    capability_names()
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| bits & (1 << n) != 0)
+        .map(|(_, name)| *name)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn elapsed(seconds: f64) -> String {
@@ -178,7 +215,14 @@ const TICKS: f64 = 100.0;
 fn value(descriptor: &str, p: &Process, context: &Context) -> String {
     let host_user = |uid: u32| names::host_user(uid).unwrap_or_else(|| uid.to_string());
     let host_group = |gid: u32| names::host_group(gid).unwrap_or_else(|| gid.to_string());
-    let groups = |one: &dyn Fn(u32) -> String| p.field("Groups").split_whitespace().filter_map(|g| g.parse().ok()).map(one).collect::<Vec<_>>().join(",");
+    let groups = |one: &dyn Fn(u32) -> String| {
+        p.field("Groups")
+            .split_whitespace()
+            .filter_map(|g| g.parse().ok())
+            .map(one)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     let started = p.stat(22) as f64 / TICKS;
     let cpu = (p.stat(14) + p.stat(15)) as f64 / TICKS;
     let alive = (context.uptime - started).max(0.01);
@@ -187,8 +231,14 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
         "ruser" => context.user(p, p.nth("Uid", 0)),
         "huser" => host_user(p.nth("Uid", 1)),
         "huid" => p.nth("Uid", 1).to_string(),
-        "uid" => observe::maps_of(&p.pid.to_string()).ok().and_then(|m| m.uid.to_inside(p.nth("Uid", 1))).map_or("?".into(), |u| u.to_string()),
-        "gid" => observe::maps_of(&p.pid.to_string()).ok().and_then(|m| m.gid.to_inside(p.nth("Gid", 1))).map_or("?".into(), |g| g.to_string()),
+        "uid" => observe::maps_of(&p.pid.to_string())
+            .ok()
+            .and_then(|m| m.uid.to_inside(p.nth("Uid", 1)))
+            .map_or("?".into(), |u| u.to_string()),
+        "gid" => observe::maps_of(&p.pid.to_string())
+            .ok()
+            .and_then(|m| m.gid.to_inside(p.nth("Gid", 1)))
+            .map_or("?".into(), |g| g.to_string()),
         "group" => context.group(p, p.nth("Gid", 1)),
         "rgroup" => context.group(p, p.nth("Gid", 0)),
         "hgroup" => host_group(p.nth("Gid", 1)),
@@ -214,7 +264,11 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
         "rss" => p.field("VmRSS").split_whitespace().next().unwrap_or("0").to_string(),
         "vsz" => (p.stat(23) / 1024).to_string(),
         "state" | "stat" => p.stat.first().cloned().unwrap_or_default(),
-        "label" => fs::read_to_string(format!("/proc/{}/attr/current", p.pid)).map(|l| l.trim_end_matches(['\0', '\n']).to_string()).ok().filter(|l| !l.is_empty()).unwrap_or_else(|| "?".into()),
+        "label" => fs::read_to_string(format!("/proc/{}/attr/current", p.pid))
+            .map(|l| l.trim_end_matches(['\0', '\n']).to_string())
+            .ok()
+            .filter(|l| !l.is_empty())
+            .unwrap_or_else(|| "?".into()),
         "seccomp" => match p.field("Seccomp") {
             "0" => "disabled".into(),
             "1" => "strict".into(),
@@ -227,8 +281,13 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
 
 /// The parent's number in its own namespace; 0 if it is outside.
 fn parent_inside(p: &Process) -> String {
-    let same = |parent: &Process| parent.field("NSpid").split_whitespace().count() == p.field("NSpid").split_whitespace().count();
-    Process::read(p.stat(4) as u32).filter(|_| p.inner("NSpid") != "1").filter(same).map_or("0".into(), |parent| parent.inner("NSpid"))
+    let same = |parent: &Process| {
+        parent.field("NSpid").split_whitespace().count() == p.field("NSpid").split_whitespace().count()
+    };
+    Process::read(p.stat(4) as u32)
+        .filter(|_| p.inner("NSpid") != "1")
+        .filter(same)
+        .map_or("0".into(), |parent| parent.inner("NSpid"))
 }
 
 fn arguments(p: &Process) -> String {
@@ -252,8 +311,14 @@ impl Engine {
             false => descriptors.iter().flat_map(|d| d.split(',')).map(|d| d.trim().to_lowercase()).collect(),
         };
         let heading = |d: &String| {
-            let found = DESCRIPTORS.iter().find(|(name, _)| name == d).map(|(_, heading)| heading.to_string());
-            found.ok_or_else(|| Error::engine(format_args!("'{d}' unknown descriptor: there are {}", DESCRIPTORS.map(|(name, _)| name).join(", "))))
+            let found =
+                DESCRIPTORS.iter().find(|(name, _)| name == d).map(|(_, heading)| heading.to_string());
+            found.ok_or_else(|| {
+                Error::engine(format_args!(
+                    "'{d}' unknown descriptor: there are {}",
+                    DESCRIPTORS.map(|(name, _)| name).join(", ")
+                ))
+            })
         };
         let headings = chosen.iter().map(heading).collect::<Result<Vec<_>>>()?;
         let context = Context::of(init.pid);

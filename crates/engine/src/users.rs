@@ -29,7 +29,9 @@ enum Found {
 impl RootView {
     /// Of these directories; those that are not there are left out.
     pub fn new(layers: &[PathBuf]) -> Self {
-        let open = |dir: &PathBuf| openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok();
+        let open = |dir: &PathBuf| {
+            openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+        };
         Self { layers: layers.iter().filter_map(open).collect() }
     }
 
@@ -83,7 +85,14 @@ impl RootView {
             return None;
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = openat2(&self.layers[n], &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH).ok()?;
+        let file = openat2(
+            &self.layers[n],
+            &path,
+            flags,
+            Mode::empty(),
+            ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH,
+        )
+        .ok()?;
         let mut data = Vec::new();
         File::from(file).take(MAX_FILE).read_to_end(&mut data).ok()?;
         Some(data)
@@ -118,18 +127,31 @@ fn look(layer: &OwnedFd, path: &Path) -> Found {
     use rustix::io::Errno;
     let open = |path: &Path| {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat2(layer, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH).or_else(|e| match e {
-            // the last component is a link, which NO_SYMLINKS refuses too: its directory is none
-            Errno::LOOP => {
-                let parent = openat2(layer, parent_of(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH)?;
-                openat(&parent, path.file_name().unwrap_or_default(), flags, Mode::empty())
-            }
-            e => Err(e),
-        })
+        openat2(layer, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH).or_else(
+            |e| match e {
+                // the last component is a link, which NO_SYMLINKS refuses too: its directory is none
+                Errno::LOOP => {
+                    let parent = openat2(
+                        layer,
+                        parent_of(path),
+                        OFlags::PATH | OFlags::CLOEXEC,
+                        Mode::empty(),
+                        ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH,
+                    )?;
+                    openat(&parent, path.file_name().unwrap_or_default(), flags, Mode::empty())
+                }
+                e => Err(e),
+            },
+        )
     };
     match open(path) {
         Ok(fd) => match fstat(&fd) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0 => Found::Hidden,
+            Ok(stat)
+                if FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+                    && stat.st_rdev == 0 =>
+            {
+                Found::Hidden
+            }
             Ok(stat) => Found::Here(fd, FileType::from_raw_mode(stat.st_mode)),
             Err(_) => Found::Hidden,
         },
@@ -157,9 +179,13 @@ fn parent_of(path: &Path) -> &Path {
 fn is_opaque(layer: &OwnedFd, path: &Path, handle: &OwnedFd) -> bool {
     let is_dir = fstat(handle).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = openat2(layer, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH);
+    let opened =
+        openat2(layer, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH);
     let mut value = [0; 1];
-    !is_dir || opened.is_ok_and(|dir| fgetxattr(dir.as_fd(), "user.overlay.opaque", &mut value[..]).is_ok() && value == *b"y")
+    !is_dir
+        || opened.is_ok_and(|dir| {
+            fgetxattr(dir.as_fd(), "user.overlay.opaque", &mut value[..]).is_ok() && value == *b"y"
+        })
 }
 
 /// A user as the container has it.
@@ -193,7 +219,12 @@ fn passwd(text: &str) -> impl Iterator<Item = PasswdEntry> {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, uid, gid, ..] = fields[..] else { return None };
         let home = fields.get(5).copied().unwrap_or_default();
-        Some(PasswdEntry { name: name.into(), uid: uid.trim().parse().ok()?, gid: gid.trim().parse().ok()?, home: home.into() })
+        Some(PasswdEntry {
+            name: name.into(),
+            uid: uid.trim().parse().ok()?,
+            gid: gid.trim().parse().ok()?,
+            home: home.into(),
+        })
     })
 }
 
@@ -206,7 +237,10 @@ fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 }
 
 fn unknown(what: &str, name: &str, file: &str) -> Error {
-    Error::new(ErrorKind::NotExecutable, format_args!("unable to find {what} {name}: no matching entries in {file} file"))
+    Error::new(
+        ErrorKind::NotExecutable,
+        format_args!("unable to find {what} {name}: no matching entries in {file} file"),
+    )
 }
 
 /// Who `USER[:GROUP]` is, by name or number; empty is root. `more` are groups besides.
@@ -271,7 +305,8 @@ mod tests {
         (base, dirs.to_vec())
     }
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nsync:x:5:0:sync:/sbin:/bin/sync\n1234:x:77:7::/:/bin/sh\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nsync:x:5:0:sync:/sbin:/bin/sync\n1234:x:77:7::/:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nstaff:x:50:sync,root\nwheel:x:10:sync\n";
 
     #[test]
@@ -280,7 +315,9 @@ mod tests {
         fs::write(dirs[1].join("etc/passwd"), PASSWD).unwrap();
         fs::write(dirs[1].join("etc/group"), GROUP).unwrap();
         let view = RootView::new(&dirs);
-        let get = |user: &str| resolve(&view, user, &[]).map(|u| (u.uid, u.gid, u.groups)).map_err(|e| e.to_string());
+        let get = |user: &str| {
+            resolve(&view, user, &[]).map(|u| (u.uid, u.gid, u.groups)).map_err(|e| e.to_string())
+        };
         assert_eq!(get("").unwrap(), (0, 0, vec![50]));
         assert_eq!(get("sync").unwrap(), (5, 0, vec![50, 10]));
         assert_eq!(get("5").unwrap(), (5, 0, vec![50, 10]));
@@ -288,8 +325,14 @@ mod tests {
         assert_eq!(get("sync:wheel").unwrap(), (5, 10, vec![]));
         assert_eq!(get("4321:567").unwrap(), (4321, 567, vec![]));
         assert_eq!(get("1234").unwrap(), (77, 7, vec![]), "a name of digits is a name first");
-        assert_eq!(get("Fatherlinux").unwrap_err(), "unable to find user Fatherlinux: no matching entries in passwd file");
-        assert_eq!(get("0:nosuch").unwrap_err(), "unable to find group nosuch: no matching entries in group file");
+        assert_eq!(
+            get("Fatherlinux").unwrap_err(),
+            "unable to find user Fatherlinux: no matching entries in passwd file"
+        );
+        assert_eq!(
+            get("0:nosuch").unwrap_err(),
+            "unable to find group nosuch: no matching entries in group file"
+        );
         fs::remove_dir_all(base).unwrap();
     }
 

@@ -68,9 +68,8 @@ impl EngineUser {
 }
 
 fn is_initial_map() -> bool {
-    fs::read_to_string("/proc/self/uid_map").is_ok_and(|text| {
-        text.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"]
-    })
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|text| text.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"])
 }
 
 /// The user namespace that the engine works in.
@@ -94,7 +93,12 @@ pub fn enter(user: &EngineUser, existing: impl IntoIterator<Item = u32>) -> Resu
     let effective = rustix::process::geteuid().as_raw();
     if effective == 0 {
         let maps = maps_of("self")?;
-        return Ok(EngineNamespace { user: user.clone(), rootless: user.is_rootless(), maps, single_id: None });
+        return Ok(EngineNamespace {
+            user: user.clone(),
+            rootless: user.is_rootless(),
+            maps,
+            single_id: None,
+        });
     }
     let subids = SubIds::of(&user.name, user.uid)?;
     if let Some(namespace) = join_existing(user, &subids, existing) {
@@ -121,7 +125,11 @@ pub fn enter(user: &EngineUser, existing: impl IntoIterator<Item = u32>) -> Resu
 }
 
 /// The namespace of a process, if it is the one that would be made today.
-fn join_existing(user: &EngineUser, subids: &SubIds, existing: impl IntoIterator<Item = u32>) -> Option<EngineNamespace> {
+fn join_existing(
+    user: &EngineUser,
+    subids: &SubIds,
+    existing: impl IntoIterator<Item = u32>,
+) -> Option<EngineNamespace> {
     use std::os::fd::AsFd as _;
     let single = reason_for_one_id(subids, user);
     let wanted = if single.is_some() { single_map(user) } else { full_map(user, subids).ok()? };
@@ -141,7 +149,10 @@ fn join_existing(user: &EngineUser, subids: &SubIds, existing: impl IntoIterator
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|p| p.is_absolute() && p.is_file())
+    std::env::split_paths(&path)
+        .chain(more)
+        .map(|dir| dir.join(name))
+        .find(|p| p.is_absolute() && p.is_file())
 }
 
 fn reason_for_one_id(subids: &SubIds, user: &EngineUser) -> Option<String> {
@@ -149,7 +160,10 @@ fn reason_for_one_id(subids: &SubIds, user: &EngineUser) -> Option<String> {
         let file = if subids.uid.is_empty() { "/etc/subuid" } else { "/etc/subgid" };
         return Some(format!("{file} has no range for {} (uid {})", user.name, user.uid));
     }
-    ["newuidmap", "newgidmap"].into_iter().find(|p| find_program(p).is_none()).map(|p| format!("{p} is not installed"))
+    ["newuidmap", "newgidmap"]
+        .into_iter()
+        .find(|p| find_program(p).is_none())
+        .map(|p| format!("{p} is not installed"))
 }
 
 /// What gives a user with one id its ranges.
@@ -293,7 +307,8 @@ fn refused_namespace(error: unroot_sys::SyscallError) -> Error {
     } else if sysctl("kernel.apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
         apparmor_cure(&exe)
     } else if error.errno == Errno::NOSPC {
-        "all user namespaces that user.max_user_namespaces allows are in use, or they are nested too deep".into()
+        "all user namespaces that user.max_user_namespaces allows are in use, or they are nested too deep"
+            .into()
     } else {
         "no sysctl forbids it: a seccomp filter of an outer container, or a hardened unit, may".into()
     };
@@ -338,8 +353,12 @@ fn unprivileged(name: &str) -> Option<String> {
     let setuid = meta.mode() & 0o4000 != 0 && meta.uid() == 0;
     let capable = rustix::fs::getxattr(&path, "security.capability", &mut [0u8; 64][..]).is_ok();
     if !setuid && !capable {
-        return Some(format!("{shown} is neither setuid root nor has it file capabilities; as root: chmod u+s {shown}"));
+        return Some(format!(
+            "{shown} is neither setuid root nor has it file capabilities; as root: chmod u+s {shown}"
+        ));
     }
     let flags = rustix::fs::statvfs(&path).ok()?.f_flag;
-    flags.contains(rustix::fs::StatVfsMountFlags::NOSUID).then(|| format!("{shown} is on a filesystem mounted nosuid"))
+    flags
+        .contains(rustix::fs::StatVfsMountFlags::NOSUID)
+        .then(|| format!("{shown} is on a filesystem mounted nosuid"))
 }

@@ -51,7 +51,9 @@ impl IdMap {
         extents.retain(|e| e.length != 0);
         extents.sort_by_key(|e| e.inside);
         for extent in &extents {
-            if extent.inside.checked_add(extent.length).is_none() || extent.outside.checked_add(extent.length).is_none() {
+            if extent.inside.checked_add(extent.length).is_none()
+                || extent.outside.checked_add(extent.length).is_none()
+            {
                 return invalid(format!("id map {extent:?}: ids are 32 bits"));
             }
         }
@@ -62,7 +64,8 @@ impl IdMap {
                     return invalid(format!("id map: container id {} is mapped twice", extent.inside));
                 }
                 Some(last)
-                    if last.inside + last.length == extent.inside && last.outside + last.length == extent.outside =>
+                    if last.inside + last.length == extent.inside
+                        && last.outside + last.length == extent.outside =>
                 {
                     last.length += extent.length;
                 }
@@ -132,7 +135,8 @@ impl IdMap {
                 let start = inner.outside.max(around.inside);
                 let end = (inner.outside + inner.length).min(around.inside + around.length);
                 if start < end {
-                    let (inside, outside) = (inner.inside + (start - inner.outside), around.outside + (start - around.inside));
+                    let (inside, outside) =
+                        (inner.inside + (start - inner.outside), around.outside + (start - around.inside));
                     extents.push(Extent::new(inside, outside, end - start));
                 }
             }
@@ -151,7 +155,8 @@ impl IdMap {
                 _ => ranges.push((extent.inside, last)),
             }
         }
-        let text = ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>().join(", ");
+        let text =
+            ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>().join(", ");
         if text.is_empty() { "none".into() } else { text }
     }
 }
@@ -187,7 +192,10 @@ mod tests {
     #[test]
     fn the_article_s_map() {
         let map = map("0 1000 1\n1 100000 65536\n");
-        assert_eq!([map.to_outside(0), map.to_outside(5), map.to_outside(65536)], [Some(1000), Some(100004), Some(165535)]);
+        assert_eq!(
+            [map.to_outside(0), map.to_outside(5), map.to_outside(65536)],
+            [Some(1000), Some(100004), Some(165535)]
+        );
         assert_eq!(map.to_outside(65537), None);
         assert_eq!(map.to_inside(100998), Some(999));
         assert_eq!(map.ranges(), "0-65536");
@@ -201,9 +209,10 @@ mod tests {
     }
 
     fn any_map() -> impl Strategy<Value = IdMap> {
-        proptest::collection::vec((0u32..2000, 0u32..2000, 0u32..200), 0..6).prop_filter_map("overlaps", |extents| {
-            IdMap::new(extents.into_iter().map(|(i, o, l)| Extent::new(i, o, l)).collect()).ok()
-        })
+        proptest::collection::vec((0u32..2000, 0u32..2000, 0u32..200), 0..6)
+            .prop_filter_map("overlaps", |extents| {
+                IdMap::new(extents.into_iter().map(|(i, o, l)| Extent::new(i, o, l)).collect()).ok()
+            })
     }
 
     proptest! {

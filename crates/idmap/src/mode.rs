@@ -170,7 +170,9 @@ pub fn container_userns(
         || request.subgidname.is_some();
     if maps_given {
         return match request.mode {
-            UsernsMode::Default | UsernsMode::Private => Ok((ContainerUserns::New(given_maps(request, engine)?), None)),
+            UsernsMode::Default | UsernsMode::Private => {
+                Ok((ContainerUserns::New(given_maps(request, engine)?), None))
+            }
             _ => invalid("--userns and --uidmap/--gidmap/--subuidname/--subgidname are mutually exclusive"),
         };
     }
@@ -198,7 +200,13 @@ pub fn container_userns(
                 0 | 1 => invalid("nomap needs subordinate ids, of which this user has none"),
                 n => IdMap::new(vec![Extent::new(0, 1, n - 1)]),
             };
-            Ok((ContainerUserns::New(IdMaps { uid: without(&engine.maps.uid)?, gid: without(&engine.maps.gid)? }), None))
+            Ok((
+                ContainerUserns::New(IdMaps {
+                    uid: without(&engine.maps.uid)?,
+                    gid: without(&engine.maps.gid)?,
+                }),
+                None,
+            ))
         }
         UsernsMode::Auto { size, uidmapping, gidmapping } => {
             let (pool_uid, pool_gid) = pools(engine)?;
@@ -296,7 +304,9 @@ struct Line {
 impl Line {
     /// `[+ug]CONTAINER:[@]FROM[:AMOUNT]`
     fn parse(text: &str) -> Result<Self, Error> {
-        let broken = || Error::Invalid(format!("invalid ID map {text:?}: it is [+ug]CONTAINER_ID:[@]FROM_ID[:AMOUNT]"));
+        let broken = || {
+            Error::Invalid(format!("invalid ID map {text:?}: it is [+ug]CONTAINER_ID:[@]FROM_ID[:AMOUNT]"))
+        };
         let digits = text.find(|c: char| c.is_ascii_digit()).ok_or_else(broken)?;
         let (flags, rest) = text.split_at(digits);
         if !flags.chars().all(|c| "+ug".contains(c)) {
@@ -325,14 +335,23 @@ impl Line {
         let outside = match self.on_host {
             false => self.outside,
             true => engine.to_inside(self.outside).ok_or_else(|| {
-                Error::Invalid(format!("host id {} is not one of this user's: its ids are {engine:?}", self.outside))
+                Error::Invalid(format!(
+                    "host id {} is not one of this user's: its ids are {engine:?}",
+                    self.outside
+                ))
             })?,
         };
         let last = outside.checked_add(self.length.saturating_sub(1));
-        if self.length == 0 || last.and_then(|last| engine.to_outside(last)).is_none() || engine.to_outside(outside).is_none() {
+        if self.length == 0
+            || last.and_then(|last| engine.to_outside(last)).is_none()
+            || engine.to_outside(outside).is_none()
+        {
             return invalid(format!(
                 "id map {}:{outside}:{}: container id {} would be id {outside} of the engine's namespace, which has the ids {}",
-                self.inside, self.length, self.inside, engine.ranges()
+                self.inside,
+                self.length,
+                self.inside,
+                engine.ranges()
             ));
         }
         Ok(Extent::new(self.inside, outside, self.length))
@@ -343,8 +362,10 @@ impl Line {
 fn carve(base: Vec<Extent>, over: &[Extent]) -> Result<IdMap, Error> {
     let mut extents = base;
     for new in over {
-        extents = extents.into_iter().flat_map(|old| minus(old, new.inside, new.length, |e| e.inside)).collect();
-        extents = extents.into_iter().flat_map(|old| minus(old, new.outside, new.length, |e| e.outside)).collect();
+        extents =
+            extents.into_iter().flat_map(|old| minus(old, new.inside, new.length, |e| e.inside)).collect();
+        extents =
+            extents.into_iter().flat_map(|old| minus(old, new.outside, new.length, |e| e.outside)).collect();
         extents.push(*new);
     }
     IdMap::new(extents)
@@ -353,8 +374,11 @@ fn carve(base: Vec<Extent>, over: &[Extent]) -> Result<IdMap, Error> {
 /// What is left of an extent without a range, seen from one side.
 fn minus(old: Extent, from: u32, length: u32, side: impl Fn(&Extent) -> u32) -> Vec<Extent> {
     let (start, end) = (u64::from(side(&old)), u64::from(side(&old)) + u64::from(old.length));
-    let (cut_start, cut_end) = (u64::from(from).clamp(start, end), (u64::from(from) + u64::from(length)).clamp(start, end));
-    let part = |offset: u64, length: u64| Extent::new(old.inside + offset as u32, old.outside + offset as u32, length as u32);
+    let (cut_start, cut_end) =
+        (u64::from(from).clamp(start, end), (u64::from(from) + u64::from(length)).clamp(start, end));
+    let part = |offset: u64, length: u64| {
+        Extent::new(old.inside + offset as u32, old.outside + offset as u32, length as u32)
+    };
     let mut left = vec![part(0, cut_start - start)];
     if cut_end < end {
         left.push(part(cut_end - start, end - cut_end));
@@ -367,8 +391,10 @@ fn given_maps(request: &MapRequest, engine: &EngineNamespace) -> Result<IdMaps, 
     let parse = |texts: &[String]| texts.iter().map(|text| Line::parse(text)).collect::<Result<Vec<_>, _>>();
     let (mut uid, mut gid) = (parse(&request.uidmap)?, parse(&request.gidmap)?);
     // a line may be for both; and where one side has none, it is as the other
-    let copied_to_gid: Vec<Line> = parse(&request.uidmap)?.into_iter().filter(|l| l.groups && (gid.is_empty() || !l.users)).collect();
-    let copied_to_uid: Vec<Line> = parse(&request.gidmap)?.into_iter().filter(|l| l.users && (uid.is_empty() || !l.groups)).collect();
+    let copied_to_gid: Vec<Line> =
+        parse(&request.uidmap)?.into_iter().filter(|l| l.groups && (gid.is_empty() || !l.users)).collect();
+    let copied_to_uid: Vec<Line> =
+        parse(&request.gidmap)?.into_iter().filter(|l| l.users && (uid.is_empty() || !l.groups)).collect();
     uid.retain(|l| l.users);
     gid.retain(|l| l.groups);
     uid.extend(copied_to_uid);
@@ -382,7 +408,12 @@ fn given_maps(request: &MapRequest, engine: &EngineNamespace) -> Result<IdMaps, 
     })
 }
 
-fn build(lines: &[Line], engine: &IdMap, named: Option<&[(u32, u32)]>, name: &Option<String>) -> Result<IdMap, Error> {
+fn build(
+    lines: &[Line],
+    engine: &IdMap,
+    named: Option<&[(u32, u32)]>,
+    name: &Option<String>,
+) -> Result<IdMap, Error> {
     let extents = lines.iter().map(|line| line.extent(engine)).collect::<Result<Vec<_>, _>>()?;
     if let Some(ranges) = named {
         let name = name.as_deref().unwrap_or("the same user");
@@ -392,7 +423,15 @@ fn build(lines: &[Line], engine: &IdMap, named: Option<&[(u32, u32)]>, name: &Op
         let mut inside = 0;
         let mut all = Vec::new();
         for (first, count) in ranges {
-            let line = Line { add: false, users: true, groups: true, inside, outside: *first, on_host: true, length: *count };
+            let line = Line {
+                add: false,
+                users: true,
+                groups: true,
+                inside,
+                outside: *first,
+                on_host: true,
+                length: *count,
+            };
             all.push(line.extent(engine)?);
             inside += count;
         }

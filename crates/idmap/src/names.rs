@@ -35,15 +35,24 @@ fn name_of(database: &str, id: u32) -> Option<String> {
 /// nsswitch.conf(5) names more than the files that we have read.
 fn has_other_sources(database: &str) -> bool {
     let text = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.strip_prefix(database)?.trim_start().strip_prefix(':'))
-        .any(|sources| sources.split_whitespace().any(|s| !matches!(s, "files" | "compat") && !s.starts_with('[')))
+    text.lines().filter_map(|line| line.strip_prefix(database)?.trim_start().strip_prefix(':')).any(
+        |sources| sources.split_whitespace().any(|s| !matches!(s, "files" | "compat") && !s.starts_with('[')),
+    )
 }
 
 fn getent(database: &str, key: &str) -> Option<String> {
-    let output = Command::new("getent").args([database, "--", key]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let output = Command::new("getent")
+        .args([database, "--", key])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.lines().next().unwrap_or_default().to_string()).filter(|l| !l.is_empty())
+    output
+        .status
+        .success()
+        .then(|| text.lines().next().unwrap_or_default().to_string())
+        .filter(|l| !l.is_empty())
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ pub fn parse(file: &str, text: &str, name: &str, uid: u32) -> Result<Vec<(u32, u
             continue;
         }
         let mut next = || fields.next().and_then(|f| f.parse::<u32>().ok());
-        let range = next().zip(next()).filter(|(first, count)| *count > 0 && first.checked_add(*count).is_some());
+        let range =
+            next().zip(next()).filter(|(first, count)| *count > 0 && first.checked_add(*count).is_some());
         let Some(range) = range else {
             return invalid(format!("{file}:{}: not a range NAME:FIRST:COUNT: {line:?}", number + 1));
         };
@@ -75,10 +76,13 @@ fn nss_has_subids() -> bool {
 
 /// `0: fatherlinux 100000 65536`
 fn getsubids(flag: &[&str], name: &str) -> Result<Vec<(u32, u32)>, Error> {
-    let output = Command::new("getsubids").args(flag).arg(name).stdin(Stdio::null()).output().map_err(|e| Error::Cured {
-        text: format!("exec getsubids, which nsswitch.conf's subid line asks for: {e}"),
-        hint: "install it (Debian: uidmap, Fedora: shadow-utils-subid)".into(),
-    })?;
+    let output =
+        Command::new("getsubids").args(flag).arg(name).stdin(Stdio::null()).output().map_err(|e| {
+            Error::Cured {
+                text: format!("exec getsubids, which nsswitch.conf's subid line asks for: {e}"),
+                hint: "install it (Debian: uidmap, Fedora: shadow-utils-subid)".into(),
+            }
+        })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(text
         .lines()

@@ -48,9 +48,11 @@ pub enum Outcome {
 
 /// Connects to a container's monitor.
 pub fn connect_to(directory: &Path, wants_output: bool) -> Result<UnixStream, Error> {
-    let handle: OwnedFd = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed(format!("open({directory:?})")))?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed("socket(AF_UNIX)"))?;
+    let handle: OwnedFd =
+        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed(format!("open({directory:?})")))?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(failed("socket(AF_UNIX)"))?;
     connect(&socket, &address(&handle)?).map_err(failed(format!("connect({directory:?}/attach.sock)")))?;
     let mut stream = UnixStream::from(socket);
     let mut hello = Vec::new();
@@ -62,7 +64,14 @@ pub fn connect_to(directory: &Path, wants_output: bool) -> Result<UnixStream, Er
 
 /// Waits for the exit code, and shows nothing.
 pub fn wait_exit(stream: UnixStream) -> Result<i32, Error> {
-    let quiet = Options { stdin: false, terminal: false, stdout: false, stderr: false, detach_keys: DetachKeys::default(), forward: None };
+    let quiet = Options {
+        stdin: false,
+        terminal: false,
+        stdout: false,
+        stderr: false,
+        detach_keys: DetachKeys::default(),
+        forward: None,
+    };
     match run(stream, quiet)? {
         Outcome::Exited(code) => Ok(code),
         Outcome::Detached | Outcome::Broken => Err(Error::Lost),
@@ -83,7 +92,15 @@ pub fn run(stream: UnixStream, mut options: Options<'_>) -> Result<Outcome, Erro
     }
     let before = set_mask(caught.without(&[9, 19]));
     let signals = signal_fd(caught)?;
-    let result = Attached { stream, signals, incoming: Vec::new(), outgoing: Vec::new(), options: &mut options, stdin_open: true }.run();
+    let result = Attached {
+        stream,
+        signals,
+        incoming: Vec::new(),
+        outgoing: Vec::new(),
+        options: &mut options,
+        stdin_open: true,
+    }
+    .run();
     set_mask(before);
     result
 }
@@ -128,7 +145,10 @@ impl Attached<'_, '_> {
             fds.push(PollFd::new(&stdin, PollFlags::IN));
         }
         let _ = poll(&mut fds, None);
-        let is = |n: usize| fds.get(n).is_some_and(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR));
+        let is = |n: usize| {
+            fds.get(n)
+                .is_some_and(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+        };
         [is(0), is(2), is(1)]
     }
 

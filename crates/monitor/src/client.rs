@@ -45,7 +45,15 @@ impl Client {
     /// A new one.
     pub fn new(socket: OwnedFd, flags: u8) -> Self {
         let _ = rustix::io::ioctl_fionbio(&socket, true);
-        Self { socket, flags, out: Vec::new(), sent: 0, incoming: Vec::new(), progress: Instant::now(), gone: false }
+        Self {
+            socket,
+            flags,
+            out: Vec::new(),
+            sent: 0,
+            incoming: Vec::new(),
+            progress: Instant::now(),
+            gone: false,
+        }
     }
 
     /// It cannot take more now.
@@ -108,7 +116,9 @@ impl Client {
                         (b'h', [flags]) => self.flags = *flags,
                         (b'i', data) => said.push(Said::Input(data.to_vec())),
                         (b'z', _) => said.push(Said::EndOfInput),
-                        (b'w', &[a, b, c, d]) => said.push(Said::Size(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))),
+                        (b'w', &[a, b, c, d]) => {
+                            said.push(Said::Size(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])))
+                        }
                         _ => self.gone = true,
                     }
                     used += length;

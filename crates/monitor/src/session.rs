@@ -29,13 +29,18 @@ pub struct Ends {
 /// Pipes for a process without a terminal.
 pub fn pipes(stdin: bool) -> Result<Ends, Error> {
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2"));
-    let (input_read, input_write) = if stdin { pipe().map(|(r, w)| (Some(r), Some(w)))? } else { (None, None) };
+    let (input_read, input_write) =
+        if stdin { pipe().map(|(r, w)| (Some(r), Some(w)))? } else { (None, None) };
     let (out_read, out_write) = pipe()?;
     let (err_read, err_write) = pipe()?;
     for fd in [&out_read, &err_read] {
         let _ = rustix::io::ioctl_fionbio(fd, true);
     }
-    Ok(Ends { stdin: input_write, outputs: [Some(out_read), Some(err_read)], process: [input_read, Some(out_write), Some(err_write)] })
+    Ok(Ends {
+        stdin: input_write,
+        outputs: [Some(out_read), Some(err_read)],
+        process: [input_read, Some(out_write), Some(err_write)],
+    })
 }
 
 /// How to go along with a process.
@@ -175,7 +180,8 @@ impl Session<'_> {
     }
 
     fn finish(mut self, buffer: &mut [u8]) -> Result<Outcome, Error> {
-        let status = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED).map_err(failed("waitid"))?;
+        let status =
+            waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED).map_err(failed("waitid"))?;
         for n in 0..2 {
             while self.read_output(n, buffer).unwrap_or(false) {}
         }

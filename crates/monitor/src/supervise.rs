@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with, socketpair};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
+    socketpair,
+};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -78,7 +81,6 @@ pub struct Exit {
     pub finished: i64,
 }
 
-
 /// Forks the monitor. In it, `start` makes the container with the ends it is given; its failure goes to the caller
 /// as exit code and text. After the container's end `finish` records and cleans; it must not hold descriptors.
 /// Returns in the caller, with the socket to the monitor, on which [`wait_started`] is to be called next.
@@ -87,7 +89,8 @@ pub fn fork(
     start: impl FnOnce(StdioEnds) -> Result<Started, (u8, String)>,
     finish: impl FnOnce(Exit),
 ) -> Result<UnixStream, Error> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed("socketpair"))?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(failed("socketpair"))?;
     // blocked from before the fork on: a signal for the command's process group is not for the monitor
     let mask = set_mask(SignalSet::ALL);
     match fork_process() {
@@ -184,7 +187,9 @@ fn live(
     };
     let mut monitor = Monitor::new(config, pipes, listener, started);
     monitor.keep_only_own(&socket);
-    monitor.clients.push(Client::new(socket, if monitor.attached { WANTS_OUTPUT | LOSSLESS } else { LOSSLESS }));
+    monitor
+        .clients
+        .push(Client::new(socket, if monitor.attached { WANTS_OUTPUT | LOSSLESS } else { LOSSLESS }));
     let pid = monitor.pid.to_le_bytes();
     monitor.clients[0].queue(b'S', &pid);
     let exit = monitor.run();
@@ -194,7 +199,8 @@ fn live(
 
 /// 0, 1 and 2 become /dev/null: whoever reads the command's output must not wait for the monitor.
 fn leave_stdio() -> Result<(), Error> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed("open(\"/dev/null\")"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(failed("open(\"/dev/null\")"))?;
     rustix::stdio::dup2_stdin(&null).map_err(failed("dup2"))?;
     rustix::stdio::dup2_stdout(&null).map_err(failed("dup2"))?;
     rustix::stdio::dup2_stderr(&null).map_err(failed("dup2"))
@@ -207,11 +213,13 @@ pub fn address(directory: &OwnedFd) -> Result<SocketAddrUnix, Error> {
 }
 
 fn listener(directory: &std::path::Path) -> Result<OwnedFd, Error> {
-    let handle = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(failed(format!("open({directory:?})")))?;
+    let handle =
+        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed(format!("open({directory:?})")))?;
     let _ = rustix::fs::unlinkat(&handle, "attach.sock", rustix::fs::AtFlags::empty());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed("socket(AF_UNIX)"))?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(failed("socket(AF_UNIX)"))?;
     bind(&socket, &address(&handle)?).map_err(failed(format!("bind({directory:?}/attach.sock)")))?;
     listen(&socket, 64).map_err(failed("listen(attach.sock)"))?;
     Ok(socket)
@@ -237,7 +245,10 @@ impl Monitor {
             Some(master) => {
                 let _ = rustix::io::ioctl_fionbio(master, true);
                 let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok();
-                ([copy(master), None], Input::terminal(copy(master).filter(|_| config.stdin == Stdin::Attached)))
+                (
+                    [copy(master), None],
+                    Input::terminal(copy(master).filter(|_| config.stdin == Stdin::Attached)),
+                )
             }
             None => ([pipes.stdout, pipes.stderr], Input::pipe(pipes.stdin)),
         };
@@ -259,8 +270,12 @@ impl Monitor {
     /// Whatever else the command had open is closed.
     fn keep_only_own(&self, socket: &OwnedFd) {
         let mut keep: Vec<BorrowedFd<'_>> = vec![
-            rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr(),
-            socket.as_fd(), self.listener.as_fd(), self.process.as_fd(),
+            rustix::stdio::stdin(),
+            rustix::stdio::stdout(),
+            rustix::stdio::stderr(),
+            socket.as_fd(),
+            self.listener.as_fd(),
+            self.process.as_fd(),
         ];
         keep.extend(self.outputs.iter().flatten().map(|fd| fd.as_fd()));
         keep.extend(self.terminal.as_ref().map(|fd| fd.as_fd()));
@@ -308,7 +323,8 @@ impl Monitor {
             true => Vec::new(),
             false => self.outputs.iter().enumerate().filter_map(|(n, fd)| Some((n, fd.as_ref()?))).collect(),
         };
-        let mut fds = vec![PollFd::new(&self.process, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let mut fds =
+            vec![PollFd::new(&self.process, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         fds.extend(outputs.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)));
         for client in &self.clients {
             let mut events = PollFlags::empty();
@@ -328,12 +344,16 @@ impl Monitor {
             std::thread::sleep(Duration::from_millis(10)); // out of memory: nothing else to do
         }
         let any = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let mut ready = Ready { exited: any(&fds[0]), listener: any(&fds[1]), outputs: [false; 2], clients: Vec::new() };
+        let mut ready =
+            Ready { exited: any(&fds[0]), listener: any(&fds[1]), outputs: [false; 2], clients: Vec::new() };
         for ((n, _), fd) in outputs.iter().zip(&fds[2..]) {
             ready.outputs[*n] = any(fd);
         }
         let first = 2 + outputs.len();
-        ready.clients = fds[first..first + self.clients.len()].iter().map(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)).collect();
+        ready.clients = fds[first..first + self.clients.len()]
+            .iter()
+            .map(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+            .collect();
         ready
     }
 
@@ -419,7 +439,8 @@ impl Monitor {
             if self.clients.is_empty() {
                 return;
             }
-            let mut fds: Vec<_> = self.clients.iter().map(|c| PollFd::new(&c.socket, PollFlags::OUT)).collect();
+            let mut fds: Vec<_> =
+                self.clients.iter().map(|c| PollFd::new(&c.socket, PollFlags::OUT)).collect();
             let _ = poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }));
         }
     }

@@ -2,7 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{
+    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 /// Raw until dropped.
 pub struct Raw<'a> {
@@ -52,9 +54,12 @@ impl DetachKeys {
             (_, Some([letter @ b'a'..=b'z'])) => Ok(letter - b'a' + 1),
             (_, Some([letter @ b'A'..=b'Z'])) => Ok(letter - b'A' + 1),
             (_, Some([sign @ (b'@' | b'[' | b'\\' | b']' | b'^' | b'_')])) => Ok(sign - b'@'),
-            _ => Err(format!("invalid detach keys {text:?}: they are ctrl-LETTER or single characters, with commas between")),
+            _ => Err(format!(
+                "invalid detach keys {text:?}: they are ctrl-LETTER or single characters, with commas between"
+            )),
         };
-        let keys = if text.is_empty() { Vec::new() } else { text.split(',').map(key).collect::<Result<_, _>>()? };
+        let keys =
+            if text.is_empty() { Vec::new() } else { text.split(',').map(key).collect::<Result<_, _>>()? };
         Ok(Self { keys, seen: 0 })
     }
 

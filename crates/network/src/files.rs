@@ -20,11 +20,19 @@ pub struct Resolv<'a> {
 /// /etc/resolv.conf
 pub fn resolv_conf(input: &Resolv<'_>) -> String {
     let fields = |key: &str| -> Vec<String> {
-        let lines = input.host.lines().filter_map(|l| l.trim().strip_prefix(key)).filter(|r| r.starts_with([' ', '\t']));
+        let lines = input
+            .host
+            .lines()
+            .filter_map(|l| l.trim().strip_prefix(key))
+            .filter(|r| r.starts_with([' ', '\t']));
         lines.last().into_iter().flat_map(str::split_whitespace).map(str::to_string).collect()
     };
     let of_host = || {
-        let servers = input.host.lines().filter_map(|l| l.trim().strip_prefix("nameserver")).map(|s| s.trim().to_string());
+        let servers = input
+            .host
+            .lines()
+            .filter_map(|l| l.trim().strip_prefix("nameserver"))
+            .map(|s| s.trim().to_string());
         let reachable = |s: &String| input.shares_loopback || !(s.starts_with("127.") || s == "::1");
         let mut all: Vec<String> = input.forwarder.map(str::to_string).into_iter().collect();
         all.extend(servers.filter(|s| !s.is_empty()).filter(reachable));
@@ -48,7 +56,12 @@ pub fn resolv_conf(input: &Resolv<'_>) -> String {
 
 /// /etc/hosts: the base file, then names that were added, the host's, the container's own. A name that is there
 /// already is not written again.
-pub fn hosts(base: &str, added: &[(String, Vec<String>)], host: Option<&str>, own: Option<(&str, &[&str])>) -> String {
+pub fn hosts(
+    base: &str,
+    added: &[(String, Vec<String>)],
+    host: Option<&str>,
+    own: Option<(&str, &[&str])>,
+) -> String {
     let mut text = String::new();
     for (ip, names) in added {
         text += &format!("{ip}\t{}\n", names.join(" "));
@@ -57,7 +70,10 @@ pub fn hosts(base: &str, added: &[(String, Vec<String>)], host: Option<&str>, ow
         text += line;
         text.push('\n');
     }
-    let known = |text: &str, name: &str| text.lines().any(|l| l.split('#').next().unwrap_or_default().split_whitespace().skip(1).any(|n| n == name));
+    let known = |text: &str, name: &str| {
+        text.lines()
+            .any(|l| l.split('#').next().unwrap_or_default().split_whitespace().skip(1).any(|n| n == name))
+    };
     let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
     lines.extend(host.map(|ip| (ip.to_string(), vec!["host.containers.internal", "host.docker.internal"])));
     lines.extend(own.map(|(ip, names)| (ip.to_string(), names.to_vec())));
@@ -81,7 +97,10 @@ mod tests {
     fn resolvers() {
         let host = "search a.example\nnameserver 127.0.0.53\nnameserver 192.0.2.1\noptions edns0\n";
         let input = Resolv { host, forwarder: Some("169.254.1.1"), ..Resolv::default() };
-        assert_eq!(resolv_conf(&input), "search a.example\nnameserver 169.254.1.1\nnameserver 192.0.2.1\noptions edns0\n");
+        assert_eq!(
+            resolv_conf(&input),
+            "search a.example\nnameserver 169.254.1.1\nnameserver 192.0.2.1\noptions edns0\n"
+        );
         let servers = ["9.9.9.9".to_string()];
         let search = [".".to_string()];
         let input = Resolv { host, servers: &servers, search: &search, ..Resolv::default() };
@@ -91,7 +110,11 @@ mod tests {
     #[test]
     fn names() {
         let added = [("10.0.0.1".to_string(), vec!["db".to_string()])];
-        let text = hosts("127.0.0.1 localhost\n", &added, Some("169.254.1.2"), Some(("10.9.8.7", &["abc", "web"])));
-        assert_eq!(text, "10.0.0.1\tdb\n127.0.0.1 localhost\n169.254.1.2\thost.containers.internal host.docker.internal\n10.9.8.7\tabc web\n");
+        let text =
+            hosts("127.0.0.1 localhost\n", &added, Some("169.254.1.2"), Some(("10.9.8.7", &["abc", "web"])));
+        assert_eq!(
+            text,
+            "10.0.0.1\tdb\n127.0.0.1 localhost\n169.254.1.2\thost.containers.internal host.docker.internal\n10.9.8.7\tabc web\n"
+        );
     }
 }

@@ -32,11 +32,17 @@ impl FromStr for Mode {
             ("" | "private" | "default" | "pasta", "") => Ok(Self::Pasta(Vec::new())),
             ("pasta", options) => Ok(Self::Pasta(options.split(',').map(str::to_string).collect())),
             ("container", name) if !name.is_empty() => Ok(Self::Container(name.into())),
-            ("container", _) => invalid("must provide container ID or name when specifying container network mode"),
+            ("container", _) => {
+                invalid("must provide container ID or name when specifying container network mode")
+            }
             ("ns", path) if !path.is_empty() => Ok(Self::Ns(path.into())),
             ("ns", _) => invalid("must provide a path to a namespace when specifying \"ns:\""),
-            ("bridge", _) => invalid("--network=bridge: bridge networks are not there yet; there are none, host, private, pasta[:OPTIONS], container:NAME, ns:PATH"),
-            ("slirp4netns", _) => invalid("--network=slirp4netns: slirp4netns is not supported, pasta takes its place: --network=pasta"),
+            ("bridge", _) => invalid(
+                "--network=bridge: bridge networks are not there yet; there are none, host, private, pasta[:OPTIONS], container:NAME, ns:PATH",
+            ),
+            ("slirp4netns", _) => invalid(
+                "--network=slirp4netns: slirp4netns is not supported, pasta takes its place: --network=pasta",
+            ),
             _ => invalid(format!("unable to find network with name or ID {text}: network not found")),
         }
     }

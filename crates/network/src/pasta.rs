@@ -23,7 +23,12 @@ pub struct Pasta {
 
 impl Pasta {
     /// Starts it for the network namespace of a process.
-    pub fn start(netns: &Path, directory: &Path, ports: &[PortMap], options: &[String]) -> Result<Self, Error> {
+    pub fn start(
+        netns: &Path,
+        directory: &Path,
+        ports: &[PortMap],
+        options: &[String],
+    ) -> Result<Self, Error> {
         let pidfile = directory.join("pasta.pid");
         let has = |names: &[&str]| options.iter().any(|o| names.contains(&o.split('=').next().unwrap_or(o)));
         let mut command = Command::new("pasta");
@@ -31,7 +36,9 @@ impl Pasta {
         if !has(&["--dns-forward"]) {
             command.args(["--dns-forward", DNS_FORWARD]);
         }
-        for (flags, protocol) in [(["-t", "--tcp-ports"], Protocol::Tcp), (["-u", "--udp-ports"], Protocol::Udp)] {
+        for (flags, protocol) in
+            [(["-t", "--tcp-ports"], Protocol::Tcp), (["-u", "--udp-ports"], Protocol::Udp)]
+        {
             let mut any = has(&flags);
             for port in ports.iter().filter(|p| p.protocol == protocol) {
                 any = true;
@@ -71,7 +78,8 @@ impl Pasta {
 
     /// Waits until it is ready; its pid.
     pub fn wait_ready(self) -> Result<Option<u32>, Error> {
-        let output = self.child.wait_with_output().map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
+        let output =
+            self.child.wait_with_output().map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
         if output.status.success() {
             return Ok(fs::read_to_string(&self.pidfile).ok().and_then(|t| t.trim().parse().ok()));
         }
@@ -89,17 +97,27 @@ fn forward(port: &PortMap) -> String {
 
 fn explain<T>(said: &str, code: i32, ports: &[PortMap]) -> Result<T, Error> {
     let list = ports.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(", ");
-    let low = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok().and_then(|t| t.trim().parse::<u16>().ok()).unwrap_or(1024);
+    let low = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|t| t.trim().parse::<u16>().ok())
+        .unwrap_or(1024);
     let text = format!("pasta failed with exit code {code}:\n{said}");
     if said.contains("Permission denied") && ports.iter().any(|p| p.host < low) {
         let port = ports.iter().map(|p| p.host).min().unwrap_or(0);
         return Err(Error::Cured {
-            text: format!("{text}\npublishing {list}: ports below {low} are for root alone (net.ipv4.ip_unprivileged_port_start={low})"),
-            hint: format!("a port from {low} on, or as root: sysctl -w net.ipv4.ip_unprivileged_port_start={port}"),
+            text: format!(
+                "{text}\npublishing {list}: ports below {low} are for root alone (net.ipv4.ip_unprivileged_port_start={low})"
+            ),
+            hint: format!(
+                "a port from {low} on, or as root: sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+            ),
         });
     }
     if said.contains("Address already in use") || said.contains("Failed to bind") {
-        return Err(Error::Cured { text: format!("{text}\npublishing {list}: address already in use"), hint: "ss -ltnup tells who has the port".into() });
+        return Err(Error::Cured {
+            text: format!("{text}\npublishing {list}: address already in use"),
+            hint: "ss -ltnup tells who has the port".into(),
+        });
     }
     if said.contains("/dev/net/tun") || said.contains("TUNSETIFF") {
         return Err(Error::Cured {

@@ -48,18 +48,28 @@ impl PortMap {
         };
         let (ip, rest) = match ports.strip_prefix('[') {
             Some(rest) => {
-                let (ip, rest) = rest.split_once("]:").ok_or_else(|| Error::Invalid(format!("invalid port format {text:?}: an IPv6 address is [ADDRESS]:HOST:CONTAINER")))?;
+                let (ip, rest) = rest.split_once("]:").ok_or_else(|| {
+                    Error::Invalid(format!(
+                        "invalid port format {text:?}: an IPv6 address is [ADDRESS]:HOST:CONTAINER"
+                    ))
+                })?;
                 (Some(ip), rest)
             }
             None => match ports.matches(':').count() {
                 0 | 1 => (None, ports),
                 2 => ports.split_once(':').map_or((None, ports), |(ip, rest)| (Some(ip), rest)),
-                _ => return invalid(format!("invalid port format {text:?}: it is [[IP:][HOST]:]CONTAINER[/PROTOCOL]; an IPv6 address goes in brackets")),
+                _ => {
+                    return invalid(format!(
+                        "invalid port format {text:?}: it is [[IP:][HOST]:]CONTAINER[/PROTOCOL]; an IPv6 address goes in brackets"
+                    ));
+                }
             },
         };
         let host_ip = match ip {
             None | Some("") => None,
-            Some(ip) => Some(ip.parse().map_err(|_| Error::Invalid(format!("cannot parse {ip:?} as an IP address")))?),
+            Some(ip) => Some(
+                ip.parse().map_err(|_| Error::Invalid(format!("cannot parse {ip:?} as an IP address")))?,
+            ),
         };
         let (host, container) = rest.split_once(':').unwrap_or(("", rest));
         let (container_first, container_last) = range(container, "container")?;
@@ -71,7 +81,11 @@ impl PortMap {
             return invalid("container port cannot be 0");
         }
         if host_first != 0 && host_last - host_first != container_last - container_first {
-            return invalid(format!("host and container port ranges have different lengths: {} vs {}", host_last - host_first + 1, container_last - container_first + 1));
+            return invalid(format!(
+                "host and container port ranges have different lengths: {} vs {}",
+                host_last - host_first + 1,
+                container_last - container_first + 1
+            ));
         }
         Ok((container_first..=container_last)
             .flat_map(|port| protocols.iter().map(move |protocol| (port, *protocol)))
@@ -91,12 +105,18 @@ impl PortMap {
                 ports[n].host = ports[n].free_port()?;
             }
             let port = &ports[n];
-            let twice = ports[..n].iter().find(|p| (p.host, p.protocol) == (port.host, port.protocol) && (p.host_ip == port.host_ip || p.host_ip.is_none() || port.host_ip.is_none()));
+            let twice = ports[..n].iter().find(|p| {
+                (p.host, p.protocol) == (port.host, port.protocol)
+                    && (p.host_ip == port.host_ip || p.host_ip.is_none() || port.host_ip.is_none())
+            });
             if let Some(other) = twice {
                 if other.container == port.container && other.host_ip == port.host_ip {
                     continue;
                 }
-                return invalid(format!("conflicting port mappings for host port {} (protocol {})", port.host, port.protocol));
+                return invalid(format!(
+                    "conflicting port mappings for host port {} (protocol {})",
+                    port.host, port.protocol
+                ));
             }
         }
         Ok(())
@@ -125,7 +145,11 @@ impl fmt::Display for PortMap {
 }
 
 fn range(text: &str, which: &str) -> Result<(u16, u16), Error> {
-    let port = |text: &str| text.parse::<u16>().map_err(|_| Error::Invalid(format!("cannot parse {text:?} as a {which} port: it is a number up to 65535")));
+    let port = |text: &str| {
+        text.parse::<u16>().map_err(|_| {
+            Error::Invalid(format!("cannot parse {text:?} as a {which} port: it is a number up to 65535"))
+        })
+    };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (port(first)?, port(last)?),
         None => (port(text)?, port(text)?),

@@ -23,13 +23,17 @@ mod tests {
     #[test]
     fn init_ends_as_its_command() {
         let init = install("init", super::INIT);
-        let code = |script: &str| Command::new(&init).args(["--", "/bin/sh", "-c", script]).status().unwrap().code();
+        let code =
+            |script: &str| Command::new(&init).args(["--", "/bin/sh", "-c", script]).status().unwrap().code();
         assert_eq!(code("exit 7"), Some(7));
         assert_eq!(code("kill -TERM $$"), Some(143));
         assert_eq!(code("(sleep 0.05 &) ; exit 0"), Some(0));
         let missing = Command::new(&init).args(["--", "/nosuch"]).status().unwrap();
         assert_eq!(missing.code(), Some(127));
-        let mut child = Command::new(&init).args(["--", "/bin/sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.01; done"]).spawn().unwrap();
+        let mut child = Command::new(&init)
+            .args(["--", "/bin/sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.01; done"])
+            .spawn()
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(200));
         Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(5));
@@ -43,7 +47,10 @@ mod tests {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && text.contains("uid") && !text.contains('\x1b'), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 80), "{text}");
-        let facts = String::from_utf8(Command::new(&hello).arg("--facts").stdin(std::process::Stdio::null()).output().unwrap().stdout).unwrap();
+        let facts = String::from_utf8(
+            Command::new(&hello).arg("--facts").stdin(std::process::Stdio::null()).output().unwrap().stdout,
+        )
+        .unwrap();
         assert!(facts.lines().any(|l| l.starts_with("Uid=")), "{facts}");
         fs::remove_file(hello).unwrap();
     }

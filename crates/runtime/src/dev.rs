@@ -34,7 +34,8 @@ pub fn populate(root: &OwnedFd, in_user_namespace: bool) -> Result<(), SyscallEr
             node(&dev, name, FileType::CharacterDevice, makedev(major, minor), 0o666)?;
         }
     }
-    let pts = (rustix::fs::statat(&dev, "pts/ptmx", rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()).then_some(("ptmx", "pts/ptmx"));
+    let pts = (rustix::fs::statat(&dev, "pts/ptmx", rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok())
+        .then_some(("ptmx", "pts/ptmx"));
     for (name, target) in LINKS.into_iter().chain(pts) {
         match symlinkat(target, &dev, name) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -84,11 +85,15 @@ fn bind(root: &OwnedFd, source: &Path, target: &str) -> Result<(), SyscallError>
 /// Opens a new terminal of the container's own devpts: its master and its slave.
 pub fn open_terminal(root: &OwnedFd) -> Result<(OwnedFd, OwnedFd), SyscallError> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::openat2(root, "dev/pts/ptmx", flags, Mode::empty(), rustix::fs::ResolveFlags::IN_ROOT)
-        .map_err(|e| SyscallError::new("open(\"/dev/pts/ptmx\")", e))?;
+    let master =
+        rustix::fs::openat2(root, "dev/pts/ptmx", flags, Mode::empty(), rustix::fs::ResolveFlags::IN_ROOT)
+            .map_err(|e| SyscallError::new("open(\"/dev/pts/ptmx\")", e))?;
     rustix::pty::unlockpt(&master).map_err(|e| SyscallError::new("ioctl(TIOCSPTLCK)", e))?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY)
-        .map_err(|e| SyscallError::new("ioctl(TIOCGPTPEER)", e))?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(
+        &master,
+        rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY,
+    )
+    .map_err(|e| SyscallError::new("ioctl(TIOCGPTPEER)", e))?;
     Ok((master, slave))
 }
 
@@ -96,7 +101,9 @@ pub fn open_terminal(root: &OwnedFd) -> Result<(OwnedFd, OwnedFd), SyscallError>
 pub fn bind_console(root: &OwnedFd, slave: &OwnedFd) -> Result<(), SyscallError> {
     use rustix::mount::{OpenTreeFlags, open_tree};
     use std::os::fd::AsFd as _;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(slave.as_fd(), "", flags).map_err(|e| SyscallError::new("open_tree(terminal)", e))?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree =
+        open_tree(slave.as_fd(), "", flags).map_err(|e| SyscallError::new("open_tree(terminal)", e))?;
     attach(&tree, &ensure(root, "/dev/console", false)?, "terminal on /dev/console")
 }

@@ -12,12 +12,14 @@ use rustix::process::{Pid, PidfdFlags, WaitIdOptions, pidfd_open, waitid};
 
 use unroot_sys::SyscallError;
 use unroot_sys::ns::setns;
-use unroot_sys::process::{Fork, Namespace, NamespaceFlags, Prctl, clone_sibling, exit_now, fork, prctl, set_gid, set_uid};
+use unroot_sys::process::{
+    Fork, Namespace, NamespaceFlags, Prctl, clone_sibling, exit_now, fork, prctl, set_gid, set_uid,
+};
 use unroot_sys::socket::{receive_fd, send_fd};
 
 use crate::process::{Ready, set_stdio, set_terminal};
-use crate::spec::Process;
 use crate::spawn::Stdio;
+use crate::spec::Process;
 use crate::{Error, StartError, dev, seccomp};
 
 /// What to start, and where.
@@ -49,15 +51,23 @@ pub struct Running {
 /// Starts it, and waits until it is the program that was asked for.
 pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
     let gone = |e| SyscallError::new(format!("pidfd_open({})", request.init), e);
-    let init = pidfd_open(Pid::from_raw(request.init.cast_signed()).ok_or_else(|| gone(rustix::io::Errno::SRCH))?, PidfdFlags::empty()).map_err(gone)?;
+    let init = pidfd_open(
+        Pid::from_raw(request.init.cast_signed()).ok_or_else(|| gone(rustix::io::Errno::SRCH))?,
+        PidfdFlags::empty(),
+    )
+    .map_err(gone)?;
     let join = differing(request.init);
-    let setgroups = std::fs::read_to_string(format!("/proc/{}/setgroups", request.init)).is_ok_and(|t| t.trim() == "allow");
+    let setgroups = std::fs::read_to_string(format!("/proc/{}/setgroups", request.init))
+        .is_ok_and(|t| t.trim() == "allow");
     let filter = seccomp::compile(request.seccomp, &request.process.capabilities)?;
     let mut ready = Ready::new(request.process, filter, request.preserved_fds, setgroups)?;
     if request.survives {
         ready = ready.surviving_parent();
     }
-    let last_cap = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|t| t.trim().parse().ok()).unwrap_or(40);
+    let last_cap = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        .unwrap_or(40);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
     match fork()? {
@@ -80,7 +90,8 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
 
 /// Namespaces of a process that are not ours.
 fn differing(pid: u32) -> NamespaceFlags {
-    let link = |who: &str, kind: Namespace| std::fs::read_link(format!("/proc/{who}/ns/{}", kind.file())).ok();
+    let link =
+        |who: &str, kind: Namespace| std::fs::read_link(format!("/proc/{who}/ns/{}", kind.file())).ok();
     Namespace::ALL.into_iter().filter(|kind| link(&pid.to_string(), *kind) != link("self", *kind)).collect()
 }
 
@@ -122,7 +133,8 @@ fn prepare(request: &Request<'_>, socket: &OwnedFd, stdio: &Stdio) -> Result<(),
     if !request.process.terminal {
         return Ok(set_stdio([stdio.stdin.as_ref(), stdio.stdout.as_ref(), stdio.stderr.as_ref()])?);
     }
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(|e| SyscallError::new("open(\"/\")", e))?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| SyscallError::new("open(\"/\")", e))?;
     let (master, slave) = dev::open_terminal(&root)?;
     send_fd(socket.as_fd(), master.as_fd())?;
     Ok(set_terminal(&slave, request.process.user.uid)?)
@@ -134,7 +146,8 @@ fn follow(socket: &OwnedFd, terminal: bool) -> Result<Running, Error> {
     let expected = 1 + usize::from(terminal);
     for _ in 0..expected {
         let mut first = [0];
-        let peeked = rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut first, rustix::net::RecvFlags::PEEK));
+        let peeked =
+            rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut first, rustix::net::RecvFlags::PEEK));
         if !matches!(peeked, Ok((1, _))) || first[0] != b'f' {
             break;
         }
@@ -145,7 +158,8 @@ fn follow(socket: &OwnedFd, terminal: bool) -> Result<Running, Error> {
         }
     }
     let mut message = [0; 4096];
-    let got = rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut message)).map_err(|e| SyscallError::new("read(container)", e))?;
+    let got = rustix::io::retry_on_intr(|| rustix::io::read(socket, &mut message))
+        .map_err(|e| SyscallError::new("read(container)", e))?;
     // (an error may have come before the first child had sent its descriptor)
     if let [b'E', code, text @ ..] = &message[..got] {
         let text = String::from_utf8_lossy(text).trim_end_matches('f').to_string();
@@ -153,6 +167,9 @@ fn follow(socket: &OwnedFd, terminal: bool) -> Result<Running, Error> {
     }
     match pidfd {
         Some(pidfd) => Ok(Running { pidfd, terminal: master }),
-        None => Err(Error::Start(StartError { exit_code: 125, text: "the process ended before it was started".into() })),
+        None => Err(Error::Start(StartError {
+            exit_code: 125,
+            text: "the process ended before it was started".into(),
+        })),
     }
 }

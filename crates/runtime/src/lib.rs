@@ -15,13 +15,13 @@
 //! The socket is close-on-exec, so that a successful execve is seen as its end.
 
 mod dev;
+pub mod exec;
 mod mounts;
 mod process;
 mod rootfs;
-pub mod exec;
 pub mod seccomp;
-pub mod spec;
 mod spawn;
+pub mod spec;
 
 pub use mounts::stop_propagation;
 pub use process::{StartError, capability_names};

@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, open_tree,
 };
 
 use unroot_sys::SyscallError;
@@ -115,7 +115,10 @@ pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
             let is_dir = fs::metadata(source)
                 .map_err(|e| {
                     let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-                    SyscallError::new(format!("stat({source:?}), to be mounted on {}", mount.destination), errno)
+                    SyscallError::new(
+                        format!("stat({source:?}), to be mounted on {}", mount.destination),
+                        errno,
+                    )
                 })?
                 .is_dir();
             let tree = match of_process(&mount.source) {
@@ -139,7 +142,8 @@ fn of_process(source: &str) -> Option<(&str, &str)> {
 fn clone_elsewhere(pid: &str, path: &str) -> Result<OwnedFd, SyscallError> {
     let open = |pid: &str| {
         let path = format!("/proc/{pid}/ns/mnt");
-        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| SyscallError::new(format!("open({path:?})"), e))
+        rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| SyscallError::new(format!("open({path:?})"), e))
     };
     let (own, other) = (open("self")?, open(pid)?);
     let mount = [unroot_sys::process::Namespace::Mount].into_iter().collect();
@@ -207,11 +211,14 @@ fn new_filesystem(mount: &Mount, options: &Options) -> Result<OwnedFd, SyscallEr
             Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str()),
             None => fsconfig_set_flag(context.as_fd(), key.as_str()),
         }
-        .map_err(|e| failed(&format!("mount option {key}={}", value.as_deref().unwrap_or("")), Some(&context), e))?;
+        .map_err(|e| {
+            failed(&format!("mount option {key}={}", value.as_deref().unwrap_or("")), Some(&context), e)
+        })?;
     }
     fsconfig_create(context.as_fd()).map_err(|e| failed("mount", Some(&context), e))?;
     let attributes = MountAttrFlags::from_bits_retain(options.set as u32);
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|e| failed("fsmount", Some(&context), e))
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|e| failed("fsmount", Some(&context), e))
 }
 
 /// A handle on a path in the root; links are followed inside of it.
@@ -282,15 +289,19 @@ pub fn mask(root: &OwnedFd, paths: &[String]) -> Result<(), SyscallError> {
 }
 
 fn empty_directory() -> Result<OwnedFd, SyscallError> {
-    let options: Vec<String> = ["ro", "nosuid", "nodev", "noexec", "size=0k", "mode=0555"].map(String::from).into();
+    let options: Vec<String> =
+        ["ro", "nosuid", "nodev", "noexec", "size=0k", "mode=0555"].map(String::from).into();
     let mount = Mount { destination: "a masked directory".into(), kind: "tmpfs".into(), ..Mount::default() };
     new_filesystem(&mount, &Options::parse(&options))
 }
 
 fn copy_of(mount: &OwnedFd) -> Result<OwnedFd, SyscallError> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     // (a detached mount can be cloned by newer kernels only; then a second one is made)
-    open_tree(mount.as_fd(), "", flags).or_else(|_| empty_directory().map_err(|e| e.errno)).map_err(|e| SyscallError::new("open_tree(mask)", e))
+    open_tree(mount.as_fd(), "", flags)
+        .or_else(|_| empty_directory().map_err(|e| e.errno))
+        .map_err(|e| SyscallError::new("open_tree(mask)", e))
 }
 
 /// Makes paths read-only, with what is mounted below.
@@ -304,7 +315,8 @@ pub fn read_only(root: &OwnedFd, paths: &[String]) -> Result<(), SyscallError> {
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH
             | OpenTreeFlags::AT_RECURSIVE;
-        let tree = open_tree(target.as_fd(), "", flags).map_err(|e| SyscallError::new(format!("open_tree({path:?})"), e))?;
+        let tree = open_tree(target.as_fd(), "", flags)
+            .map_err(|e| SyscallError::new(format!("open_tree({path:?})"), e))?;
         set_attributes(tree.as_fd(), attr::RDONLY, 0, true, None)?;
         attach(&tree, &target, &format!("read-only {path}"))?;
     }
@@ -313,19 +325,29 @@ pub fn read_only(root: &OwnedFd, paths: &[String]) -> Result<(), SyscallError> {
 
 /// Copies what the image has at a path into a new tmpfs that will be mounted there.
 fn copy_up(root: &OwnedFd, path: &str, new: &OwnedFd) -> Result<(), SyscallError> {
-    let from = match openat2(root, relative(path), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
+    let from = match openat2(
+        root,
+        relative(path),
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    ) {
         Ok(from) => from,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(e) => return Err(SyscallError::new(format!("openat2({path:?})"), e)),
     };
-    let to = rustix::fs::openat(new, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| SyscallError::new("open(tmpfs)", e))?;
+    let to =
+        rustix::fs::openat(new, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| SyscallError::new("open(tmpfs)", e))?;
     copy_directory(&from, &to).map_err(|e| SyscallError::new(format!("tmpcopyup of {path:?}"), e))
 }
 
 /// Copies a directory's files, links and directories with owners, modes and times; nothing is followed.
 pub fn copy_directory(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
-    use rustix::fs::{AtFlags, Dir, FileType, Timespec, Timestamps, chownat, fchmod, openat, readlinkat, statat, symlinkat, utimensat};
+    use rustix::fs::{
+        AtFlags, Dir, FileType, Timespec, Timestamps, chownat, fchmod, openat, readlinkat, statat, symlinkat,
+        utimensat,
+    };
     let own = rustix::fs::fstat(from)?;
     for entry in Dir::read_from(from)? {
         let entry = entry?;
@@ -344,16 +366,28 @@ pub fn copy_directory(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
             }
             FileType::RegularFile => {
                 let source = openat(from, name, flags, Mode::empty())?;
-                let copy = openat(to, name, flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o600))?;
+                let copy = openat(
+                    to,
+                    name,
+                    flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+                    Mode::from_raw_mode(0o600),
+                )?;
                 let (mut source, mut copy) = (fs::File::from(source), fs::File::from(copy));
-                std::io::copy(&mut source, &mut copy).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+                std::io::copy(&mut source, &mut copy)
+                    .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
                 rustix::fs::fchown(&copy, Some(owner(stat.st_uid)), Some(group(stat.st_gid)))?;
                 fchmod(&copy, mode)?;
             }
             FileType::Symlink => {
                 let target = readlinkat(from, name, Vec::new())?;
                 symlinkat(&target, to, name)?;
-                chownat(to, name, Some(owner(stat.st_uid)), Some(group(stat.st_gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+                chownat(
+                    to,
+                    name,
+                    Some(owner(stat.st_uid)),
+                    Some(group(stat.st_gid)),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?;
             }
             kind @ FileType::Fifo => rustix::fs::mknodat(to, name, kind, mode, 0)?,
             _ => {}
@@ -393,12 +427,21 @@ pub fn stop_propagation_above(mount_point: &Path) -> Result<(), SyscallError> {
 }
 
 /// Writes kernel settings through the container's own /proc.
-pub fn write_sysctls<'a>(root: &OwnedFd, settings: impl Iterator<Item = (&'a String, &'a String)>) -> Result<(), SyscallError> {
+pub fn write_sysctls<'a>(
+    root: &OwnedFd,
+    settings: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Result<(), SyscallError> {
     for (name, value) in settings {
         let path = format!("proc/sys/{}", name.replace('.', "/"));
         let failed = |e| SyscallError::new(format!("write {value:?} to /{path} (--sysctl {name})"), e);
-        let file = openat2(root, path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
-            .map_err(failed)?;
+        let file = openat2(
+            root,
+            path.as_str(),
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+        )
+        .map_err(failed)?;
         rustix::io::write(&file, value.as_bytes()).map_err(failed)?;
     }
     Ok(())
@@ -408,7 +451,8 @@ pub fn write_sysctls<'a>(root: &OwnedFd, settings: impl Iterator<Item = (&'a Str
 pub fn pivot(root: &OwnedFd) -> Result<(), SyscallError> {
     rustix::process::fchdir(root).map_err(|e| SyscallError::new("fchdir(rootfs)", e))?;
     rustix::process::pivot_root(".", ".").map_err(|e| SyscallError::new("pivot_root(\".\", \".\")", e))?;
-    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).map_err(|e| SyscallError::new("umount2(\".\", MNT_DETACH)", e))?;
+    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)
+        .map_err(|e| SyscallError::new("umount2(\".\", MNT_DETACH)", e))?;
     rustix::process::chdir("/").map_err(|e| SyscallError::new("chdir(\"/\")", e))?;
     Ok(())
 }

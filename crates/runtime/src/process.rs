@@ -11,7 +11,10 @@ use rustix::io::Errno;
 
 use unroot_sys::SyscallError;
 use unroot_sys::error::describe;
-use unroot_sys::process::{Prctl, Strings, close_on_exec_from, execve, prctl, set_capabilities, set_gid, set_groups, set_rlimit, set_uid};
+use unroot_sys::process::{
+    Prctl, Strings, close_on_exec_from, execve, prctl, set_capabilities, set_gid, set_groups, set_rlimit,
+    set_uid,
+};
 use unroot_sys::seccomp::Instruction;
 
 use crate::Error;
@@ -67,11 +70,46 @@ pub struct Ready {
 }
 
 const CAPABILITIES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -92,8 +130,22 @@ pub fn capability_bits(names: &[String]) -> Result<u64, Error> {
 }
 
 const RLIMITS: [&str; 16] = [
-    "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
-    "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
 ];
 
 fn rlimit_number(name: &str) -> Result<u32, Error> {
@@ -104,11 +156,21 @@ fn rlimit_number(name: &str) -> Result<u32, Error> {
 
 impl Ready {
     /// Makes it ready. `setgroups` is whether the user namespace allows setgroups(2).
-    pub fn new(process: &Process, seccomp: Option<Vec<Instruction>>, preserved: u32, setgroups: bool) -> Result<Self, Error> {
+    pub fn new(
+        process: &Process,
+        seccomp: Option<Vec<Instruction>>,
+        preserved: u32,
+        setgroups: bool,
+    ) -> Result<Self, Error> {
         let Some(program) = process.args.first().filter(|p| !p.is_empty()) else {
             return Err(Error::Start(StartError { exit_code: 127, text: "exec: \"\": executable file not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found".into() }));
         };
-        let path = process.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let path = process
+            .env
+            .iter()
+            .rev()
+            .find_map(|e| e.strip_prefix("PATH="))
+            .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         let search = match program.contains('/') {
             true => Vec::new(),
             false => path.split(':').map(|dir| if dir.is_empty() { "." } else { dir }.to_string()).collect(),
@@ -132,7 +194,11 @@ impl Ready {
             permitted: capability_bits(&capabilities.permitted)?,
             inheritable: capability_bits(&capabilities.inheritable)?,
             ambient: capability_bits(&capabilities.ambient)?,
-            rlimits: process.rlimits.iter().map(|r| Ok((rlimit_number(&r.kind)?, r.soft, r.hard))).collect::<Result<_, Error>>()?,
+            rlimits: process
+                .rlimits
+                .iter()
+                .map(|r| Ok((rlimit_number(&r.kind)?, r.soft, r.hard)))
+                .collect::<Result<_, Error>>()?,
             no_new_privileges: process.no_new_privileges,
             oom_score_adj: process.oom_score_adj,
             seccomp,
@@ -162,7 +228,10 @@ impl Ready {
         for (resource, soft, hard) in &self.rlimits {
             set_rlimit(*resource, *soft, *hard).map_err(|e| StartError {
                 exit_code: 125,
-                text: format!("{e} (RLIMIT_{}): the hard limit cannot be raised", RLIMITS[*resource as usize]),
+                text: format!(
+                    "{e} (RLIMIT_{}): the hard limit cannot be raised",
+                    RLIMITS[*resource as usize]
+                ),
             })?;
         }
         let _ = unroot_sys::process::new_session_keyring(c"_ses.unroot");
@@ -187,7 +256,9 @@ impl Ready {
         }
         set_capabilities(self.effective, self.permitted, self.inheritable)?;
         if self.ambient != 0 {
-            (0..=last_cap).filter(|cap| self.ambient & (1 << cap) != 0).try_for_each(|cap| prctl(Prctl::RaiseAmbient(cap)))?;
+            (0..=last_cap)
+                .filter(|cap| self.ambient & (1 << cap) != 0)
+                .try_for_each(|cap| prctl(Prctl::RaiseAmbient(cap)))?;
         }
         let program = self.find()?;
         prctl(Prctl::ParentDeathSignal(if self.survives_parent { 0 } else { 9 }))?;
@@ -225,7 +296,8 @@ impl Ready {
         };
         match go() {
             Err(Errno::NOENT) if self.make_cwd => {
-                std::fs::create_dir_all(&self.cwd).map_err(|e| failed(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+                std::fs::create_dir_all(&self.cwd)
+                    .map_err(|e| failed(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
                 let _ = rustix::fs::chown(
                     self.cwd.as_str(),
                     Some(rustix::fs::Uid::from_raw(self.uid)),
@@ -268,17 +340,26 @@ impl Ready {
         match errno {
             Errno::NOENT if rustix::fs::access(path, Access::EXISTS).is_ok() => StartError {
                 exit_code: 127,
-                text: format!("exec {path}: No such file or directory: the file is there, so its interpreter (the `#!` line's, or the dynamic loader) is not: OCI runtime attempted to invoke a command that was not found"),
+                text: format!(
+                    "exec {path}: No such file or directory: the file is there, so its interpreter (the `#!` line's, or the dynamic loader) is not: OCI runtime attempted to invoke a command that was not found"
+                ),
             },
             Errno::NOENT | Errno::NOTDIR => StartError {
                 exit_code: 127,
-                text: format!("executable file `{path}` not found: No such file or directory: OCI runtime attempted to invoke a command that was not found (exec: {path:?}: stat {path}: no such file or directory)"),
+                text: format!(
+                    "executable file `{path}` not found: No such file or directory: OCI runtime attempted to invoke a command that was not found (exec: {path:?}: stat {path}: no such file or directory)"
+                ),
             },
             Errno::ACCESS | Errno::PERM | Errno::ISDIR => StartError {
                 exit_code: 126,
                 text: format!("{text}: OCI permission denied (exec: {path:?}: permission denied)"),
             },
-            Errno::NOEXEC => StartError { exit_code: 126, text: format!("exec {path}: Exec format error: it is neither a program of this machine nor a script with a `#!` line") },
+            Errno::NOEXEC => StartError {
+                exit_code: 126,
+                text: format!(
+                    "exec {path}: Exec format error: it is neither a program of this machine nor a script with a `#!` line"
+                ),
+            },
             _ => StartError { exit_code: 126, text: format!("execve({path:?}): {}", describe(errno)) },
         }
     }
@@ -295,7 +376,9 @@ fn is_executable(path: &Path) -> Result<(), Errno> {
 fn set_oom_score(score: i32) -> Result<(), StartError> {
     std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|e| StartError {
         exit_code: 125,
-        text: format!("write {score} to /proc/self/oom_score_adj: {e}: only a privileged process may lower it"),
+        text: format!(
+            "write {score} to /proc/self/oom_score_adj: {e}: only a privileged process may lower it"
+        ),
     })
 }
 

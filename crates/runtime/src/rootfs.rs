@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use unroot_sys::SyscallError;
@@ -43,16 +43,19 @@ pub fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, SyscallError>
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(CWD, path, flags).map_err(|e| SyscallError::new(format!("open_tree({path:?}, OPEN_TREE_CLONE)"), e))
+    open_tree(CWD, path, flags)
+        .map_err(|e| SyscallError::new(format!("open_tree({path:?}, OPEN_TREE_CLONE)"), e))
 }
 
 /// An overlay. `userxattr` is what an unprivileged mount needs, and layers are written for it; `volatile`: the
 /// upper layer of a container is not synced at its end, as it would be lost with the container's processes anyway.
 fn overlay(lower: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, SyscallError> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| SyscallError::new("fsopen(\"overlay\")", e))?;
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|e| SyscallError::new("fsopen(\"overlay\")", e))?;
     let set = |key: &str, value: &Path| {
-        fsconfig_set_string(context.as_fd(), key, value)
-            .map_err(|e| SyscallError::new(format!("fsconfig(overlay, {key:?}, {value:?}){}", log_of(&context)), e))
+        fsconfig_set_string(context.as_fd(), key, value).map_err(|e| {
+            SyscallError::new(format!("fsconfig(overlay, {key:?}, {value:?}){}", log_of(&context)), e)
+        })
     };
     for dir in lower {
         set("lowerdir+", dir)?;
@@ -62,7 +65,8 @@ fn overlay(lower: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<Owne
         set("workdir", work)?;
     }
     let flag = |key: &str| {
-        fsconfig_set_flag(context.as_fd(), key).map_err(|e| SyscallError::new(format!("fsconfig(overlay, {key:?})"), e))
+        fsconfig_set_flag(context.as_fd(), key)
+            .map_err(|e| SyscallError::new(format!("fsconfig(overlay, {key:?})"), e))
     };
     flag("userxattr")?;
     if upper.is_some() {
@@ -92,7 +96,8 @@ pub fn log_of(context: &OwnedFd) -> String {
 /// Attaches a detached mount on a directory or file that a handle stands for.
 pub fn attach(mount: &OwnedFd, target: &OwnedFd, what: &str) -> Result<(), SyscallError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount.as_fd(), "", target.as_fd(), "", flags).map_err(|e| SyscallError::new(format!("move_mount({what})"), e))
+    move_mount(mount.as_fd(), "", target.as_fd(), "", flags)
+        .map_err(|e| SyscallError::new(format!("move_mount({what})"), e))
 }
 
 /// A handle on a path of the host.
@@ -103,9 +108,12 @@ pub fn open_path(path: &Path) -> Result<OwnedFd, SyscallError> {
 
 /// Mounts a namespace on a new file of this mount namespace.
 pub fn bind_namespace(source: std::os::fd::BorrowedFd<'_>, target: &Path) -> Result<(), SyscallError> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(source, "", flags).map_err(|e| SyscallError::new("open_tree(network namespace)", e))?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree =
+        open_tree(source, "", flags).map_err(|e| SyscallError::new("open_tree(network namespace)", e))?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::open(target, flags, Mode::from_raw_mode(0o600)).map_err(|e| SyscallError::new(format!("creat({target:?})"), e))?;
+    rustix::fs::open(target, flags, Mode::from_raw_mode(0o600))
+        .map_err(|e| SyscallError::new(format!("creat({target:?})"), e))?;
     attach(&tree, &open_path(target)?, &format!("network namespace on {}", target.display()))
 }

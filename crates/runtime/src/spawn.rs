@@ -9,7 +9,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use unroot_idmap::{IdMaps, observe};
 use unroot_sys::SyscallError;
 use unroot_sys::ns::{loopback_up, setns};
-use unroot_sys::process::{Child, Fork, Namespace, NamespaceFlags, Prctl, clone, exit_now, prctl, set_gid, set_groups, set_uid};
+use unroot_sys::process::{
+    Child, Fork, Namespace, NamespaceFlags, Prctl, clone, exit_now, prctl, set_gid, set_groups, set_uid,
+};
 use unroot_sys::socket::{receive_fd, send_fd};
 
 use crate::process::{Ready, set_stdio, set_terminal};
@@ -142,7 +144,8 @@ impl Plan {
             match &namespace.path {
                 None => new.insert(kind),
                 Some(path) => {
-                    let file = fs::File::open(path).map_err(|e| Error::Spec(format!("open {}: {e}", path.display())))?;
+                    let file = fs::File::open(path)
+                        .map_err(|e| Error::Spec(format!("open {}: {e}", path.display())))?;
                     match kind {
                         Namespace::Pid => join_pid = Some(file.into()),
                         _ => join.push((kind, file.into())),
@@ -159,15 +162,7 @@ impl Plan {
         let ready = Ready::new(&spec.process, filter, request.preserved_fds, setgroups)?;
         // with a user namespace of its own the child could not mount layers: the caller does it for it
         let root = own_user_namespace.then(|| request.rootfs.detached()).transpose()?;
-        Ok(Self {
-            new,
-            join,
-            join_pid,
-            ready,
-            last_cap: last_capability(),
-            root,
-            own_user_namespace,
-        })
+        Ok(Self { new, join, join_pid, ready, last_cap: last_capability(), root, own_user_namespace })
     }
 
     /// The life of the child until it is the user's program; returns why it did not become it.
@@ -210,7 +205,8 @@ impl Plan {
         }
         mounts::pivot(&root)?;
         if let Some(name) = spec.hostname.as_ref().filter(|_| self.new.contains(Namespace::Uts)) {
-            rustix::system::sethostname(name.as_bytes()).map_err(|e| SyscallError::new(format!("sethostname({name:?})"), e))?;
+            rustix::system::sethostname(name.as_bytes())
+                .map_err(|e| SyscallError::new(format!("sethostname({name:?})"), e))?;
         }
         if request.loopback && self.new.contains(Namespace::Network) {
             loopback_up()?;
@@ -252,7 +248,8 @@ impl Plan {
             }
         };
         attach(root, &mount_point, &format!("rootfs on {}", request.mount_point.display()))?;
-        let root = rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(|e| SyscallError::new("dup(rootfs)", e))?;
+        let root =
+            rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(|e| SyscallError::new("dup(rootfs)", e))?;
         for mount in &prepared {
             mounts::make(&root, mount)?;
         }
@@ -273,7 +270,8 @@ fn own_stdio(uid: u32) {
     }
     let uid = rustix::fs::Uid::from_raw(uid);
     for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        let is_pipe = rustix::fs::fstat(fd).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo);
+        let is_pipe = rustix::fs::fstat(fd)
+            .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo);
         if is_pipe {
             let _ = rustix::fs::fchown(fd, Some(uid), None);
         }
@@ -294,10 +292,15 @@ fn check_ids(request: &Request<'_>) -> Result<(), Error> {
     let check = |what: &str, id: u32, map: &unroot_idmap::IdMap, file: &str| match map.to_outside(id) {
         Some(_) => Ok(()),
         None => {
-            let outside: Vec<String> = map.extents().iter().map(|e| format!("{}-{}", e.outside, e.outside + (e.length - 1))).collect();
+            let outside: Vec<String> = map
+                .extents()
+                .iter()
+                .map(|e| format!("{}-{}", e.outside, e.outside + (e.length - 1)))
+                .collect();
             let text = format!(
                 "setup user: {what} {id} of the container has no id on the host: the container's map has {what}s {}, which are {} on the host; a longer range in {file} would hold it",
-                map.ranges(), outside.join(", ")
+                map.ranges(),
+                outside.join(", ")
             );
             Err(Error::Start(StartError { exit_code: 126, text }))
         }
@@ -342,7 +345,9 @@ impl Init {
         }
         let observed = observe::maps_of(&pid.to_string())?;
         if observed != *maps {
-            return Err(Error::Spec(format!("the container's id map is {observed:?}, not {maps:?} as asked")));
+            return Err(Error::Spec(format!(
+                "the container's id map is {observed:?}, not {maps:?} as asked"
+            )));
         }
         Ok(self.tell(b'm')?)
     }
@@ -379,7 +384,9 @@ impl Init {
         let got = rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut message))
             .map_err(|e| SyscallError::new("read(container)", e))?;
         Ok(match &message[..got] {
-            [b'E', code, text @ ..] => Some(StartError { exit_code: *code, text: String::from_utf8_lossy(text).into_owned() }),
+            [b'E', code, text @ ..] => {
+                Some(StartError { exit_code: *code, text: String::from_utf8_lossy(text).into_owned() })
+            }
             _ => None,
         })
     }

@@ -40,7 +40,8 @@ impl Files {
         match self {
             Files::Directory(dir) => {
                 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
-                let root = openat(CWD, dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open {}", dir.display()))?;
+                let root = openat(CWD, dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                    .call(|| format!("open {}", dir.display()))?;
                 openat2(&root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
                     .map(File::from)
                     .map_err(|_| missing())
@@ -49,7 +50,9 @@ impl Files {
                 let mut name = name.to_string();
                 for _ in 0..8 {
                     match (files.get(&name), links.get(&name)) {
-                        (Some(path), _) => return File::open(path).call(|| format!("open {}", path.display())),
+                        (Some(path), _) => {
+                            return File::open(path).call(|| format!("open {}", path.display()));
+                        }
                         (None, Some(target)) => name = target.clone(),
                         (None, None) => break,
                     }
@@ -156,7 +159,12 @@ impl Store {
         let mut archive = tar::Archive::new(source);
         for entry in archive.entries().call(|| "read archive".into())? {
             let mut entry = entry.call(|| "read archive".into())?;
-            let name = entry.path().call(|| "read archive".into())?.to_string_lossy().trim_start_matches("./").to_string();
+            let name = entry
+                .path()
+                .call(|| "read archive".into())?
+                .to_string_lossy()
+                .trim_start_matches("./")
+                .to_string();
             if files.len() >= MAX_FILES {
                 return invalid(format!("archive has more than {MAX_FILES} files"));
             }
@@ -179,13 +187,17 @@ impl Store {
     }
 
     fn load_files(&self, files: &Files, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
-        if files.has("manifest.json") && !files.has("oci-layout") || files.has("manifest.json") && files.has("repositories") {
+        if files.has("manifest.json") && !files.has("oci-layout")
+            || files.has("manifest.json") && files.has("repositories")
+        {
             return self.load_docker(files, ids, now);
         }
         if files.has("index.json") {
             return self.load_oci(files, ids, now);
         }
-        invalid("payload does not match any of the supported image formats: neither manifest.json (docker-archive) nor index.json (oci-archive) is in it")
+        invalid(
+            "payload does not match any of the supported image formats: neither manifest.json (docker-archive) nor index.json (oci-archive) is in it",
+        )
     }
 
     fn load_docker(&self, files: &Files, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
@@ -199,25 +211,43 @@ impl Store {
         let mut loaded = Vec::new();
         for image in images {
             let config = files.read(&image.config)?;
-            let parsed: ImageConfig = serde_json::from_slice(&config).map_err(|e| Error::Invalid(format!("archive: {}: {e}", image.config)))?;
+            let parsed: ImageConfig = serde_json::from_slice(&config)
+                .map_err(|e| Error::Invalid(format!("archive: {}: {e}", image.config)))?;
             let diff_ids = &parsed.rootfs.diff_ids;
             if diff_ids.len() != image.layers.len() {
-                return invalid(format!("archive: {} layers, but {} diff IDs in {}", image.layers.len(), diff_ids.len(), image.config));
+                return invalid(format!(
+                    "archive: {} layers, but {} diff IDs in {}",
+                    image.layers.len(),
+                    diff_ids.len(),
+                    image.config
+                ));
             }
-            let layers: Vec<(String, String)> = image.layers.into_iter().zip(diff_ids.iter().cloned()).collect();
+            let layers: Vec<(String, String)> =
+                image.layers.into_iter().zip(diff_ids.iter().cloned()).collect();
             self.ingest_all(files, &layers, ids)?;
             let manifest = manifest_of(&config, diff_ids, |d| self.layer(d).map_or(0, |l| l.size));
-            loaded.push(Loaded { image: self.put_image(&manifest, &config, now)?, names: image.repo_tags.unwrap_or_default() });
+            loaded.push(Loaded {
+                image: self.put_image(&manifest, &config, now)?,
+                names: image.repo_tags.unwrap_or_default(),
+            });
         }
         Ok(loaded)
     }
 
     /// skopeo's `dir:`: files named by their digests beside manifest.json.
-    fn load_dir_transport(&self, files: &Files, manifest: &Manifest, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
+    fn load_dir_transport(
+        &self,
+        files: &Files,
+        manifest: &Manifest,
+        ids: IdCheck<'_>,
+        now: i64,
+    ) -> Result<Vec<Loaded>> {
         let plain = |digest: &str| digest.trim_start_matches("sha256:").to_string();
         let config = files.read(&plain(&manifest.config.digest))?;
-        let parsed: ImageConfig = serde_json::from_slice(&config).map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
-        let layers: Vec<(String, String)> = manifest.layers.iter().map(|l| plain(&l.digest)).zip(parsed.rootfs.diff_ids).collect();
+        let parsed: ImageConfig = serde_json::from_slice(&config)
+            .map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
+        let layers: Vec<(String, String)> =
+            manifest.layers.iter().map(|l| plain(&l.digest)).zip(parsed.rootfs.diff_ids).collect();
         self.ingest_all(files, &layers, ids)?;
         let image = self.put_image(&files.read("manifest.json")?, &config, now)?;
         Ok(vec![Loaded { image, names: Vec::new() }])
@@ -230,22 +260,35 @@ impl Store {
         }
         let mut loaded = Vec::new();
         for descriptor in &index.manifests {
-            let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"].iter().find_map(|k| descriptor.annotations.get(*k));
+            let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
+                .iter()
+                .find_map(|k| descriptor.annotations.get(*k));
             let manifest_digest = match descriptor.media_type.as_str() {
-                t if t.contains("index") || t.contains("manifest.list") => platform_of(&files.blob(&descriptor.digest)?)?,
+                t if t.contains("index") || t.contains("manifest.list") => {
+                    platform_of(&files.blob(&descriptor.digest)?)?
+                }
                 _ => descriptor.digest.clone(),
             };
             let data = files.blob(&manifest_digest)?;
-            let manifest: Manifest = serde_json::from_slice(&data).map_err(|e| Error::Invalid(format!("archive: {manifest_digest}: {e}")))?;
+            let manifest: Manifest = serde_json::from_slice(&data)
+                .map_err(|e| Error::Invalid(format!("archive: {manifest_digest}: {e}")))?;
             let config = files.blob(&manifest.config.digest)?;
-            let parsed: ImageConfig = serde_json::from_slice(&config).map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
+            let parsed: ImageConfig = serde_json::from_slice(&config)
+                .map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
             if parsed.rootfs.diff_ids.len() != manifest.layers.len() {
-                return invalid(format!("archive: {} layers, but {} diff IDs", manifest.layers.len(), parsed.rootfs.diff_ids.len()));
+                return invalid(format!(
+                    "archive: {} layers, but {} diff IDs",
+                    manifest.layers.len(),
+                    parsed.rootfs.diff_ids.len()
+                ));
             }
             let blobs = manifest.layers.iter().map(|l| blob_name(&l.digest)).collect::<Result<Vec<_>>>()?;
             let layers: Vec<(String, String)> = blobs.into_iter().zip(parsed.rootfs.diff_ids).collect();
             self.ingest_all(files, &layers, ids)?;
-            loaded.push(Loaded { image: self.put_image(&data, &config, now)?, names: name.cloned().into_iter().collect() });
+            loaded.push(Loaded {
+                image: self.put_image(&data, &config, now)?,
+                names: name.cloned().into_iter().collect(),
+            });
         }
         Ok(loaded)
     }
@@ -260,7 +303,14 @@ impl Store {
     }
 
     /// A tar of a root filesystem becomes an image of one layer.
-    pub fn import(&self, source: impl Read + Send, mut config: ImageConfig, history: History, ids: IdCheck<'_>, now: i64) -> Result<Image> {
+    pub fn import(
+        &self,
+        source: impl Read + Send,
+        mut config: ImageConfig,
+        history: History,
+        ids: IdCheck<'_>,
+        now: i64,
+    ) -> Result<Image> {
         let layer = self.ingest_layer(source, None, ids)?;
         config.rootfs = RootfsConfig { kind: "layers".into(), diff_ids: vec![layer.diff_id.clone()] };
         config.history = vec![history];
@@ -284,11 +334,16 @@ fn flat(path: &Path) -> String {
 }
 
 fn platform_of(index: &[u8]) -> Result<String> {
-    let index: Index = serde_json::from_slice(index).map_err(|e| Error::Invalid(format!("archive: index: {e}")))?;
+    let index: Index =
+        serde_json::from_slice(index).map_err(|e| Error::Invalid(format!("archive: index: {e}")))?;
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let ours = |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture);
+    let ours = |d: &&Descriptor| {
+        d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture)
+    };
     let found = index.manifests.iter().find(ours);
-    found.map(|d| d.digest.clone()).ok_or_else(|| Error::Invalid(format!("archive has no image for linux/{architecture}")))
+    found
+        .map(|d| d.digest.clone())
+        .ok_or_else(|| Error::Invalid(format!("archive has no image for linux/{architecture}")))
 }
 
 /// A manifest for an image that came without one, with its layers as plain tars.

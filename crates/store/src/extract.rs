@@ -15,8 +15,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, openat2, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    chmodat, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat,
+    openat2, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
@@ -115,19 +116,30 @@ impl<'a> Extractor<'a> {
 
     fn meta<R: Read>(&mut self, entry: &mut Entry<'_, R>, shown: &str) -> Result<Meta> {
         let header = entry.header();
-        let number = |what: &str, value: io::Result<u64>| value.call(|| format!("layer entry {shown:?}: {what}"));
+        let number =
+            |what: &str, value: io::Result<u64>| value.call(|| format!("layer entry {shown:?}: {what}"));
         let (mut uid, mut gid) = (number("uid", header.uid())?, number("gid", header.gid())?);
         let mode = header.mode().call(|| format!("layer entry {shown:?}: mode"))? & 0o7777;
         let mut mtime = header.mtime().unwrap_or(0).cast_signed();
         let (mut nanos, mut xattrs) = (0, Vec::new());
-        if let Some(extensions) = entry.pax_extensions().call(|| format!("layer entry {shown:?}: pax header"))? {
+        if let Some(extensions) =
+            entry.pax_extensions().call(|| format!("layer entry {shown:?}: pax header"))?
+        {
             for extension in extensions {
                 let extension = extension.call(|| format!("layer entry {shown:?}: pax header"))?;
                 let (Ok(key), value) = (extension.key(), extension.value_bytes()) else { continue };
                 let text = std::str::from_utf8(value).unwrap_or_default();
                 match key {
-                    "uid" => uid = text.parse().map_err(|_| Error::Invalid(format!("layer entry {shown:?}: uid {text:?}")))?,
-                    "gid" => gid = text.parse().map_err(|_| Error::Invalid(format!("layer entry {shown:?}: gid {text:?}")))?,
+                    "uid" => {
+                        uid = text
+                            .parse()
+                            .map_err(|_| Error::Invalid(format!("layer entry {shown:?}: uid {text:?}")))?
+                    }
+                    "gid" => {
+                        gid = text
+                            .parse()
+                            .map_err(|_| Error::Invalid(format!("layer entry {shown:?}: gid {text:?}")))?
+                    }
                     "mtime" => (mtime, nanos) = pax_time(text),
                     _ => {
                         if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
@@ -138,7 +150,10 @@ impl<'a> Extractor<'a> {
             }
         }
         (self.ids)(shown, uid, gid).map_err(Error::Ids)?;
-        let narrow = |id: u64| u32::try_from(id).map_err(|_| Error::Invalid(format!("layer entry {shown:?}: id {id} has more than 32 bits")));
+        let narrow = |id: u64| {
+            u32::try_from(id)
+                .map_err(|_| Error::Invalid(format!("layer entry {shown:?}: id {id} has more than 32 bits")))
+        };
         let (uid, gid) = (narrow(uid)?, narrow(gid)?);
         self.max_uid = self.max_uid.max(uid);
         self.max_gid = self.max_gid.max(gid);
@@ -156,7 +171,13 @@ impl<'a> Extractor<'a> {
 
     fn open_dir(&self, path: &Path) -> std::result::Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        openat2(&self.root, path, DIRECTORY, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        openat2(
+            &self.root,
+            path,
+            DIRECTORY,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )
     }
 
     /// Makes the directory of the next entry the current one, and what is missing on the way to it.
@@ -184,8 +205,10 @@ impl<'a> Extractor<'a> {
                 Err(Errno::EXIST) => {
                     // a file where a directory has to be, or a link that leads nowhere: the later entry wins
                     if self.open_dir(&done).is_err() {
-                        unlinkat(&parent, name, AtFlags::empty()).call(|| format!("layer: unlink {done:?}"))?;
-                        mkdirat(&parent, name, Mode::from_raw_mode(0o755)).call(|| format!("layer: mkdir {done:?}"))?;
+                        unlinkat(&parent, name, AtFlags::empty())
+                            .call(|| format!("layer: unlink {done:?}"))?;
+                        mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+                            .call(|| format!("layer: mkdir {done:?}"))?;
                     }
                 }
                 Err(e) => return Err(e).call(|| format!("layer: mkdir {done:?}")),
@@ -211,8 +234,9 @@ impl<'a> Extractor<'a> {
         }
         let name = OsStr::from_bytes(name);
         self.clear(name)?;
-        mknodat(self.current(), name, FileType::CharacterDevice, Mode::empty(), 0)
-            .call(|| format!("mknod of a whiteout for {shown:?}: the filesystem of the store has to allow it"))
+        mknodat(self.current(), name, FileType::CharacterDevice, Mode::empty(), 0).call(|| {
+            format!("mknod of a whiteout for {shown:?}: the filesystem of the store has to allow it")
+        })
     }
 
     /// Whatever has this name goes: a later entry wins.
@@ -226,15 +250,26 @@ impl<'a> Extractor<'a> {
         }
     }
 
-    fn make<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path, name: &OsStr, meta: &Meta) -> Result<()> {
+    fn make<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        path: &Path,
+        name: &OsStr,
+        meta: &Meta,
+    ) -> Result<()> {
         match entry.header().entry_type() {
             EntryType::Directory => return self.directory(path, name, meta),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => return self.file(entry, name, meta),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                return self.file(entry, name, meta);
+            }
             EntryType::XGlobalHeader => return Ok(()),
             _ => {}
         }
         let link_target = || -> Result<Vec<u8>> {
-            entry.link_name_bytes().map(|l| l.into_owned()).ok_or_else(|| Error::Invalid(format!("layer entry {path:?}: a link without a target")))
+            entry
+                .link_name_bytes()
+                .map(|l| l.into_owned())
+                .ok_or_else(|| Error::Invalid(format!("layer entry {path:?}: a link without a target")))
         };
         match entry.header().entry_type() {
             EntryType::Symlink => {
@@ -246,17 +281,26 @@ impl<'a> Extractor<'a> {
             kind @ (EntryType::Char | EntryType::Block | EntryType::Fifo) => {
                 self.clear(name)?;
                 let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0);
-                let device = makedev(number(entry.header().device_major()), number(entry.header().device_minor()));
+                let device =
+                    makedev(number(entry.header().device_major()), number(entry.header().device_minor()));
                 if !self.special(kind, name, device)? {
                     return Ok(());
                 }
-                chmodat(self.current(), name, Mode::from_raw_mode(meta.mode), AtFlags::empty()).call(|| "chmod".into())?;
+                chmodat(self.current(), name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
+                    .call(|| "chmod".into())?;
             }
             kind => return invalid(format!("layer entry {path:?}: unknown type {kind:?}")),
         }
-        chownat(self.current(), name, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)), AtFlags::SYMLINK_NOFOLLOW)
-            .call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
-        utimensat(self.current(), name, &times(meta.mtime, meta.nanos), AtFlags::SYMLINK_NOFOLLOW).call(|| "utimensat".into())
+        chownat(
+            self.current(),
+            name,
+            Some(Uid::from_raw(meta.uid)),
+            Some(Gid::from_raw(meta.gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
+        utimensat(self.current(), name, &times(meta.mtime, meta.nanos), AtFlags::SYMLINK_NOFOLLOW)
+            .call(|| "utimensat".into())
     }
 
     /// False if it cannot be had here.
@@ -324,7 +368,8 @@ impl<'a> Extractor<'a> {
     /// Owner, mode (after it: chown drops setuid), attributes (after both: chown drops file capabilities).
     fn dress(&self, fd: &OwnedFd, meta: &Meta) -> Result<()> {
         if (meta.uid, meta.gid) != (0, 0) {
-            fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
+            fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
+                .call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
         }
         fchmod(fd, Mode::from_raw_mode(meta.mode)).call(|| format!("chmod {:o}", meta.mode))?;
         for (name, value) in &meta.xattrs {
@@ -349,7 +394,8 @@ impl<'a> Extractor<'a> {
         let dir = self.open_dir(target.parent().unwrap_or(Path::new("")));
         let dir = dir.call(|| format!("hard link to {target:?}"))?;
         self.clear(name)?;
-        linkat(&dir, target_name, self.current(), name, AtFlags::empty()).call(|| format!("hard link to {target:?}, which has to be earlier in the same layer"))
+        linkat(&dir, target_name, self.current(), name, AtFlags::empty())
+            .call(|| format!("hard link to {target:?}, which has to be earlier in the same layer"))
     }
 }
 
@@ -376,7 +422,10 @@ fn clean(raw: &[u8]) -> Result<PathBuf> {
             Component::Normal(name) => path.push(name),
             Component::ParentDir => {
                 if !path.pop() {
-                    return invalid(format!("layer entry {:?} leads out of the image", String::from_utf8_lossy(raw)));
+                    return invalid(format!(
+                        "layer entry {:?} leads out of the image",
+                        String::from_utf8_lossy(raw)
+                    ));
                 }
             }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}

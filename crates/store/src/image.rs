@@ -99,7 +99,9 @@ pub struct History {
     pub empty_layer: bool,
 }
 
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> std::result::Result<T, D::Error> {
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    d: D,
+) -> std::result::Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
@@ -154,7 +156,9 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).call(|| format!("read {}", dir.join(file).display())),
         };
-        let (Some(config), Some(record)) = (read("config.json")?, read("image.json")?) else { return Ok(None) };
+        let (Some(config), Some(record)) = (read("config.json")?, read("image.json")?) else {
+            return Ok(None);
+        };
         let broken = |e| Error::Invalid(format!("image {id}: {e}: remove it with rmi -f and pull it again"));
         let config: ImageConfig = serde_json::from_slice(&config).map_err(broken)?;
         let record: Record = serde_json::from_slice(&record).map_err(broken)?;
@@ -236,11 +240,13 @@ impl Store {
     /// Stores an image whose layers are all here.
     pub fn put_image(&self, manifest: &[u8], config: &[u8], now: i64) -> Result<Image> {
         let id = digest(config).trim_start_matches("sha256:").to_string();
-        let parsed: ImageConfig = serde_json::from_slice(config).map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
+        let parsed: ImageConfig = serde_json::from_slice(config)
+            .map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
         let (mut size, mut max_uid, mut max_gid) = (0, 0, 0);
         for diff_id in &parsed.rootfs.diff_ids {
             let layer = is_digest(diff_id).then(|| self.layer(diff_id)).flatten();
-            let layer = layer.ok_or_else(|| Error::Invalid(format!("image {id}: layer {diff_id} is not here")))?;
+            let layer =
+                layer.ok_or_else(|| Error::Invalid(format!("image {id}: layer {diff_id} is not here")))?;
             size += layer.size;
             max_uid = max_uid.max(layer.max_uid);
             max_gid = max_gid.max(layer.max_gid);
@@ -260,11 +266,14 @@ impl Store {
             let _ = rustix::fs::syncfs(&dir);
         }
         match fs::rename(temporary.path(), self.image_dir(&id)) {
-            Err(e) if self.image_by_id(&id)?.is_none() => return Err(e).call(|| format!("rename image {id}")),
+            Err(e) if self.image_by_id(&id)?.is_none() => {
+                return Err(e).call(|| format!("rename image {id}"));
+            }
             _ => {}
         }
         drop(temporary);
-        self.image_by_id(&id)?.ok_or_else(|| Error::Invalid(format!("image {id} was removed as it was stored")))
+        self.image_by_id(&id)?
+            .ok_or_else(|| Error::Invalid(format!("image {id} was removed as it was stored")))
     }
 
     /// Points a name at an image; what it stood for before loses it.
@@ -275,7 +284,8 @@ impl Store {
         make_dir(&self.names_dir())?;
         let temporary = self.temporary()?;
         let link = temporary.path().join("name");
-        std::os::unix::fs::symlink(format!("../{id}"), &link).call(|| format!("symlink {}", link.display()))?;
+        std::os::unix::fs::symlink(format!("../{id}"), &link)
+            .call(|| format!("symlink {}", link.display()))?;
         fs::rename(&link, self.names_dir().join(escape(name))).call(|| format!("name image {name}"))
     }
 

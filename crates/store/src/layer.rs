@@ -39,7 +39,8 @@ pub fn dir_name(diff_id: &str) -> String {
 
 /// `sha256:` and 64 hex digits.
 pub fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 impl Store {
@@ -56,7 +57,12 @@ impl Store {
 
     /// Takes a layer's tar, compressed or not. With `expected` a tar of another digest is refused, and one that is
     /// here already is not read. Until all of it was read and is right, there is nothing in the store.
-    pub fn ingest_layer(&self, source: impl Read + Send, expected: Option<&str>, ids: IdCheck<'_>) -> Result<Layer> {
+    pub fn ingest_layer(
+        &self,
+        source: impl Read + Send,
+        expected: Option<&str>,
+        ids: IdCheck<'_>,
+    ) -> Result<Layer> {
         if let Some(diff_id) = expected {
             if !is_digest(diff_id) {
                 return invalid(format!("diff ID {diff_id:?} is not sha256: and 64 hex digits"));
@@ -73,16 +79,21 @@ impl Store {
             let (mut chunks, thread) = pipe::decompress(scope, source, MAX_SIZE);
             let extracted = extractor.extract(&mut chunks);
             // what follows the end of the archive counts for its digest
-            let rest = extracted.and_then(|()| std::io::copy(&mut chunks, &mut std::io::sink()).call(|| "read layer".into()));
+            let rest = extracted
+                .and_then(|()| std::io::copy(&mut chunks, &mut std::io::sink()).call(|| "read layer".into()));
             drop(chunks);
             let summary = thread.join().unwrap_or(None);
             rest.and_then(|_| summary.ok_or_else(|| Error::Invalid("the layer's stream broke off".into())))
         })?;
         let (entries, max_uid, max_gid) = extractor.finish()?;
         if let Some(expected) = expected.filter(|e| *e != summary.diff_id) {
-            return invalid(format!("layer has digest {} uncompressed, its image says {expected}: it was damaged or forged on its way", summary.diff_id));
+            return invalid(format!(
+                "layer has digest {} uncompressed, its image says {expected}: it was damaged or forged on its way",
+                summary.diff_id
+            ));
         }
-        let layer = Layer { format: 1, diff_id: summary.diff_id, size: summary.size, entries, max_uid, max_gid };
+        let layer =
+            Layer { format: 1, diff_id: summary.diff_id, size: summary.size, entries, max_uid, max_gid };
         let record = serde_json::to_vec(&layer).map_err(|e| Error::Invalid(e.to_string()))?;
         write_new(&temporary.path().join("layer.json"), &record)?;
         self.publish_layer(temporary, &layer)?;

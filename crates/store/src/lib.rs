@@ -129,7 +129,8 @@ impl Store {
         let _ = fs::remove_dir_all(&path);
         make_dir(&path)?;
         let lock = File::open(&path).call(|| format!("open {}", path.display()))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).call(|| format!("flock {}", path.display()))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .call(|| format!("flock {}", path.display()))?;
         Ok(Temporary { path, _lock: lock })
     }
 

@@ -5,7 +5,10 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fgetxattr, flistxattr, fsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
+    fgetxattr, flistxattr, fsetxattr, mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+};
 use rustix::io::Errno;
 
 use crate::{Call as _, Error, Image, Result, Store, digest, make_dir};
@@ -30,7 +33,9 @@ impl Store {
         let temporary = self.temporary()?;
         let copy = temporary.path().join("diff");
         make_dir(&copy)?;
-        let open = |path: &PathBuf| openat(CWD, path, DIRECTORY, Mode::empty()).call(|| format!("open {}", path.display()));
+        let open = |path: &PathBuf| {
+            openat(CWD, path, DIRECTORY, Mode::empty()).call(|| format!("open {}", path.display()))
+        };
         let (from, to) = (open(&layer.join("diff"))?, open(&copy)?);
         copy_dir(&from, &to, shift, "")?;
         match std::fs::rename(&copy, &place) {
@@ -41,7 +46,8 @@ impl Store {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 fn copy_dir(from: &OwnedFd, to: &OwnedFd, shift: Shift<'_>, path: &str) -> Result<()> {
     let read = Dir::read_from(from).call(|| format!("read layer directory {path}"))?;
@@ -56,11 +62,20 @@ fn copy_dir(from: &OwnedFd, to: &OwnedFd, shift: Shift<'_>, path: &str) -> Resul
     dress(from, to, shift, path)
 }
 
-fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &std::ffi::CStr, shift: Shift<'_>, path: &str) -> Result<()> {
+fn copy_entry(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    name: &std::ffi::CStr,
+    shift: Shift<'_>,
+    path: &str,
+) -> Result<()> {
     let call = || format!("copy of layer entry {path}");
     let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).call(call)?;
     let (uid, gid) = shift(stat.st_uid, stat.st_gid).ok_or_else(|| {
-        Error::Ids(format!("{path} of the image belongs to {}:{}, which the container's id map does not have", stat.st_uid, stat.st_gid))
+        Error::Ids(format!(
+            "{path} of the image belongs to {}:{}, which the container's id map does not have",
+            stat.st_uid, stat.st_gid
+        ))
     })?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     match kind {
@@ -70,16 +85,21 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &std::ffi::CStr, shift: Shift<
             return copy_dir(&inner, &openat(to, name, DIRECTORY, Mode::empty()).call(call)?, shift, path);
         }
         FileType::RegularFile => {
-            let source = openat(from, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).call(call)?;
+            let source =
+                openat(from, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+                    .call(call)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let copy = openat(to, name, flags, Mode::from_raw_mode(0o600)).call(call)?;
             if rustix::fs::ioctl_ficlone(&copy, &source).is_err() {
-                let (mut source, mut copy) = (File::from(source.try_clone().call(call)?), File::from(copy.try_clone().call(call)?));
+                let (mut source, mut copy) =
+                    (File::from(source.try_clone().call(call)?), File::from(copy.try_clone().call(call)?));
                 std::io::copy(&mut source, &mut copy).call(call)?;
             }
             return dress(&source, &copy, shift, path);
         }
-        FileType::Symlink => symlinkat(readlinkat(from, name, Vec::new()).call(call)?, to, name).call(call)?,
+        FileType::Symlink => {
+            symlinkat(readlinkat(from, name, Vec::new()).call(call)?, to, name).call(call)?
+        }
         kind => {
             // (a device that cannot be made is no whiteout, and is left out as at extraction)
             match mknodat(to, name, kind, Mode::from_raw_mode(stat.st_mode & 0o7777), stat.st_rdev) {
@@ -89,7 +109,8 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &std::ffi::CStr, shift: Shift<
             chmodat(to, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty()).call(call)?;
         }
     }
-    chownat(to, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW).call(call)?;
+    chownat(to, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
+        .call(call)?;
     utimensat(to, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW).call(call)
 }
 
@@ -106,7 +127,10 @@ fn dress(from: &OwnedFd, to: &OwnedFd, shift: Shift<'_>, path: &str) -> Result<(
     let call = || format!("copy of layer entry {path}");
     let stat = rustix::fs::fstat(from).call(call)?;
     let (uid, gid) = shift(stat.st_uid, stat.st_gid).ok_or_else(|| {
-        Error::Ids(format!("{path} of the image belongs to {}:{}, which the container's id map does not have", stat.st_uid, stat.st_gid))
+        Error::Ids(format!(
+            "{path} of the image belongs to {}:{}, which the container's id map does not have",
+            stat.st_uid, stat.st_gid
+        ))
     })?;
     rustix::fs::fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).call(call)?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777)).call(call)?;

@@ -37,28 +37,32 @@ pub fn decompress<'scope, 'env>(
 fn work(source: impl Read, max_size: u64, sender: &SyncSender<io::Result<Vec<u8>>>) -> Option<Summary> {
     let mut hash = Sha256::new();
     let mut size = 0;
-    let result = decoder(source).and_then(|mut decoder| loop {
-        let mut chunk = vec![0; CHUNK];
-        let mut filled = 0;
-        while filled < CHUNK {
-            match decoder.read(&mut chunk[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+    let result = decoder(source).and_then(|mut decoder| {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let mut filled = 0;
+            while filled < CHUNK {
+                match decoder.read(&mut chunk[filled..]) {
+                    Ok(0) => break,
+                    Ok(n) => filled += n,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(e),
+                }
             }
+            if filled == 0 {
+                return Ok(());
+            }
+            chunk.truncate(filled);
+            hash.update(&chunk);
+            size += filled as u64;
+            if size > max_size {
+                return Err(io::Error::other(format!(
+                    "more than {max_size} bytes uncompressed: a compression bomb, or a limit that is too low"
+                )));
+            }
+            // (the reader may have had enough)
+            sender.send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         }
-        if filled == 0 {
-            return Ok(());
-        }
-        chunk.truncate(filled);
-        hash.update(&chunk);
-        size += filled as u64;
-        if size > max_size {
-            return Err(io::Error::other(format!("more than {max_size} bytes uncompressed: a compression bomb, or a limit that is too low")));
-        }
-        // (the reader may have had enough)
-        sender.send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
     });
     match result {
         Ok(()) => Some(Summary { diff_id: format!("sha256:{}", crate::hex(&hash.finalize())), size }),
@@ -76,8 +80,12 @@ fn decoder<'a>(source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match start {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::with_buffer(source)?),
-        [0x42, 0x5a, 0x68, ..] => return Err(io::Error::other("bzip2 compression: only gzip and zstd are known")),
-        [0xfd, 0x37, 0x7a, 0x58, ..] => return Err(io::Error::other("xz compression: only gzip and zstd are known")),
+        [0x42, 0x5a, 0x68, ..] => {
+            return Err(io::Error::other("bzip2 compression: only gzip and zstd are known"));
+        }
+        [0xfd, 0x37, 0x7a, 0x58, ..] => {
+            return Err(io::Error::other("xz compression: only gzip and zstd are known"));
+        }
         _ => Box::new(source),
     })
 }

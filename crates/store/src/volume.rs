@@ -52,15 +52,24 @@ impl Volumes {
     }
 
     /// Makes one; there must be none of the name.
-    pub fn create(&self, name: &str, labels: BTreeMap<String, String>, anonymous: bool, created: i64) -> Result<Volume> {
+    pub fn create(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        anonymous: bool,
+        created: i64,
+    ) -> Result<Volume> {
         if !is_name(name) {
-            return invalid(format!("volume name {name:?}: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"));
+            return invalid(format!(
+                "volume name {name:?}: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
+            ));
         }
         let volume = Volume { format: 1, name: name.into(), created, labels, anonymous };
         let temporary = self.store.temporary()?;
         let data = temporary.path().join("_data");
         make_dir(&data)?;
-        fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755)).call(|| "chmod".into())?;
+        fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .call(|| "chmod".into())?;
         let record = serde_json::to_vec(&volume).map_err(|e| Error::Invalid(e.to_string()))?;
         write_new(&temporary.path().join("volume.json"), &record)?;
         make_dir(&self.dir)?;
@@ -80,7 +89,9 @@ impl Volumes {
         }
         let path = self.dir.join(name).join("volume.json");
         match fs::read(&path) {
-            Ok(data) => serde_json::from_slice(&data).map(Some).map_err(|e| Error::Invalid(format!("read {}: {e}", path.display()))),
+            Ok(data) => serde_json::from_slice(&data)
+                .map(Some)
+                .map_err(|e| Error::Invalid(format!("read {}: {e}", path.display()))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).call(|| format!("read {}", path.display())),
         }

@@ -62,5 +62,9 @@ pub fn set_attributes(
             size_of::<MountAttr>(),
         )
     };
-    if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("mount_setattr(set {set:#x}, clear {clear:#x})"))) }
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(SyscallError::last(format!("mount_setattr(set {set:#x}, clear {clear:#x})")))
+    }
 }

@@ -35,7 +35,11 @@ pub fn parent(namespace: impl AsFd) -> Result<OwnedFd, SyscallError> {
     new_descriptor(namespace.as_fd(), NS_GET_PARENT, "ioctl(NS_GET_PARENT)")
 }
 
-fn new_descriptor(namespace: BorrowedFd<'_>, request: libc::c_ulong, call: &str) -> Result<OwnedFd, SyscallError> {
+fn new_descriptor(
+    namespace: BorrowedFd<'_>,
+    request: libc::c_ulong,
+    call: &str,
+) -> Result<OwnedFd, SyscallError> {
     // SAFETY: these requests take no argument and return a new descriptor, which is ours.
     unsafe {
         match libc::ioctl(namespace.as_raw_fd(), request as _) {

@@ -125,7 +125,11 @@ pub enum Fork {
 /// Fails if this process has other threads: a fork would leave their locks held for ever.
 pub fn assert_single_threaded() -> Result<(), SyscallError> {
     let tasks = fs::read_dir("/proc/self/task").map_or(1, |entries| entries.count());
-    if tasks == 1 { Ok(()) } else { Err(SyscallError::new(format!("fork of {tasks} threads"), Errno::DEADLK)) }
+    if tasks == 1 {
+        Ok(())
+    } else {
+        Err(SyscallError::new(format!("fork of {tasks} threads"), Errno::DEADLK))
+    }
 }
 
 /// fork(2) with a pidfd; the process must have one thread.
@@ -177,7 +181,9 @@ impl Strings {
     /// From texts; one with a NUL byte is refused.
     pub fn new<S: AsRef<[u8]>>(texts: impl IntoIterator<Item = S>) -> Result<Self, SyscallError> {
         let owned = texts.into_iter().map(|t| CString::new(t.as_ref())).collect::<Result<Vec<_>, _>>();
-        owned.map(|owned| Self { owned }).map_err(|_| SyscallError::new("execve: a text with a NUL byte", Errno::INVAL))
+        owned
+            .map(|owned| Self { owned })
+            .map_err(|_| SyscallError::new("execve: a text with a NUL byte", Errno::INVAL))
     }
 
     fn pointers(&self) -> Vec<*const libc::c_char> {
@@ -229,9 +235,7 @@ pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
 pub fn inherited(number: i32) -> Option<OwnedFd> {
     // SAFETY: fcntl only asks; a descriptor that is open and above standard error belongs to nobody yet, since the
     // callers ask at start, before any other is opened.
-    unsafe {
-        (libc::fcntl(number, libc::F_GETFD) != -1).then(|| OwnedFd::from_raw_fd(number))
-    }
+    unsafe { (libc::fcntl(number, libc::F_GETFD) != -1).then(|| OwnedFd::from_raw_fd(number)) }
 }
 
 /// personality(2).

@@ -24,11 +24,15 @@ pub fn load(program: &[Instruction], log: bool) -> Result<(), SyscallError> {
         filter: *const Instruction,
     }
     let Ok(len) = u16::try_from(program.len()) else {
-        return Err(SyscallError::new(format!("seccomp: {} instructions", program.len()), rustix::io::Errno::TOOBIG));
+        return Err(SyscallError::new(
+            format!("seccomp: {} instructions", program.len()),
+            rustix::io::Errno::TOOBIG,
+        ));
     };
     let filter = Program { len, filter: program.as_ptr() };
     let flags: libc::c_ulong = if log { libc::SECCOMP_FILTER_FLAG_LOG } else { 0 };
     // SAFETY: a sock_fprog whose pointer and length are of a slice that lives through the call.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
     if done == 0 { Ok(()) } else { Err(SyscallError::last("seccomp(SECCOMP_SET_MODE_FILTER)")) }
 }

@@ -67,7 +67,11 @@ impl CliError {
 
 impl From<unroot_engine::Error> for CliError {
     fn from(error: unroot_engine::Error) -> Self {
-        Self { code: error.exit_code(), text: Some(error.to_string()), hint: error.hint().map(str::to_string) }
+        Self {
+            code: error.exit_code(),
+            text: Some(error.to_string()),
+            hint: error.hint().map(str::to_string),
+        }
     }
 }
 
@@ -115,7 +119,10 @@ impl Args {
 
     /// A size such as `64m`.
     pub fn size(&self, name: &str) -> Result<Option<u64>, CliError> {
-        let parse = |text: &str| unroot_engine::limits::parse_size(text).ok_or_else(|| CliError::new(format!("invalid value for --{name}: invalid size: '{text}'")));
+        let parse = |text: &str| {
+            unroot_engine::limits::parse_size(text)
+                .ok_or_else(|| CliError::new(format!("invalid value for --{name}: invalid size: '{text}'")))
+        };
         self.value(name).filter(|v| !v.is_empty()).map(parse).transpose()
     }
 }
@@ -141,7 +148,9 @@ pub fn parse(flags: &[Flag], words: &[String], interspersed: bool) -> Result<Arg
             let value = match (flag.kind, value) {
                 (Kind::Bool, None) => "true".into(),
                 (_, Some(value)) => value,
-                (_, None) => words.next().cloned().ok_or_else(|| format!("flag needs an argument: --{name}"))?,
+                (_, None) => {
+                    words.next().cloned().ok_or_else(|| format!("flag needs an argument: --{name}"))?
+                }
             };
             args.add(flag, value)?;
         } else if word.len() > 1 && word.starts_with('-') {
@@ -158,9 +167,7 @@ pub fn parse(flags: &[Flag], words: &[String], interspersed: bool) -> Result<Arg
 }
 
 /// The same flag has several names.
-const ALIASES: [(&str, &str); 2] = [
-    ("net", "network"), ("dns-opt", "dns-option"),
-];
+const ALIASES: [(&str, &str); 2] = [("net", "network"), ("dns-opt", "dns-option")];
 
 fn find<'a>(flags: &'a [Flag], name: &str) -> Option<&'a Flag> {
     flags.iter().find(|f| f.long == name).or_else(|| {
@@ -169,7 +176,12 @@ fn find<'a>(flags: &'a [Flag], name: &str) -> Option<&'a Flag> {
     })
 }
 
-fn shorthands<'a>(flags: &[Flag], letters: &str, words: &mut impl Iterator<Item = &'a String>, args: &mut Args) -> Result<(), String> {
+fn shorthands<'a>(
+    flags: &[Flag],
+    letters: &str,
+    words: &mut impl Iterator<Item = &'a String>,
+    args: &mut Args,
+) -> Result<(), String> {
     for (at, letter) in letters.char_indices() {
         let Some(flag) = flags.iter().find(|f| f.short == letter && letter != ' ') else {
             if letter == 'h' && letters == "h" {
@@ -187,7 +199,10 @@ fn shorthands<'a>(flags: &[Flag], letters: &str, words: &mut impl Iterator<Item 
             continue;
         }
         let value = match after.strip_prefix('=').unwrap_or(after) {
-            "" if after.is_empty() => words.next().cloned().ok_or_else(|| format!("flag needs an argument: '{letter}' in -{letters}"))?,
+            "" if after.is_empty() => words
+                .next()
+                .cloned()
+                .ok_or_else(|| format!("flag needs an argument: '{letter}' in -{letters}"))?,
             value => value.to_string(),
         };
         return args.add(flag, value);
@@ -202,7 +217,12 @@ impl Args {
             Kind::Bool => match value.as_str() {
                 "1" | "t" | "T" | "true" | "TRUE" | "True" => values.push("true".into()),
                 "0" | "f" | "F" | "false" | "FALSE" | "False" => values.push("false".into()),
-                _ => return Err(format!("invalid argument \"{value}\" for \"--{}\" flag: strconv.ParseBool: parsing \"{value}\": invalid syntax", flag.long)),
+                _ => {
+                    return Err(format!(
+                        "invalid argument \"{value}\" for \"--{}\" flag: strconv.ParseBool: parsing \"{value}\": invalid syntax",
+                        flag.long
+                    ));
+                }
             },
             Kind::List => values.extend(value.split(',').map(str::to_string)),
             Kind::Value | Kind::Repeat => values.push(value),
@@ -253,7 +273,8 @@ mod tests {
 
     #[test]
     fn forms() {
-        let args = parse(&FLAGS, &words("-ite A=B --env=C,D --dns 1,2 --tty=false img -x --foo"), false).unwrap();
+        let args =
+            parse(&FLAGS, &words("-ite A=B --env=C,D --dns 1,2 --tty=false img -x --foo"), false).unwrap();
         assert!(args.is("interactive") && !args.is("tty"));
         assert_eq!(args.all("env"), ["A=B", "C,D"]);
         assert_eq!(args.all("dns"), ["1", "2"]);

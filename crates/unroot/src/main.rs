@@ -38,7 +38,12 @@ impl Global {
 }
 
 const GLOBAL: &[Flag] = &[
-    flag("log-level", ' ', Kind::Value, "Log messages above this level: debug, info, warn, error, fatal, panic"),
+    flag(
+        "log-level",
+        ' ',
+        Kind::Value,
+        "Log messages above this level: debug, info, warn, error, fatal, panic",
+    ),
     flag("noout", ' ', Kind::Bool, "Print nothing on standard output"),
     flag("out", ' ', Kind::Value, "Write what is printed to this file"),
     flag("root", ' ', Kind::Value, "Directory of images and containers"),
@@ -70,15 +75,19 @@ fn report(error: &CliError) -> u8 {
 }
 
 fn dispatch(words: &[String]) -> Outcome {
-    let args = parse(GLOBAL, words, false).map_err(|text| CliError::new(format!("{text}\nSee '{} --help'", unroot_engine::program())))?;
+    let args = parse(GLOBAL, words, false)
+        .map_err(|text| CliError::new(format!("{text}\nSee '{} --help'", unroot_engine::program())))?;
     if args.is("version") {
         output::line(format!("{} version {}", unroot_engine::program(), env!("CARGO_PKG_VERSION")));
         return Ok(0);
     }
     if let Some(level) = args.value("log-level")
-        && !["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"].contains(&level.to_ascii_lowercase().as_str())
+        && !["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"]
+            .contains(&level.to_ascii_lowercase().as_str())
     {
-        unroot_engine::say(format_args!("Log Level \"{level}\" is not supported, choose from: trace, debug, info, warn, warning, error, fatal, panic"));
+        unroot_engine::say(format_args!(
+            "Log Level \"{level}\" is not supported, choose from: trace, debug, info, warn, warning, error, fatal, panic"
+        ));
         return Err(CliError::silent(1));
     }
     redirect(&args)?;
@@ -114,7 +123,8 @@ fn redirect(args: &cli::Args) -> Result<(), CliError> {
         (false, Some(path)) => std::fs::File::create(path),
         (false, None) => return Ok(()),
     };
-    let failed = |e: &dyn std::fmt::Display| CliError::new(format!("unable to create file for standard output: {e}"));
+    let failed =
+        |e: &dyn std::fmt::Display| CliError::new(format!("unable to create file for standard output: {e}"));
     let file = file.map_err(|e| failed(&e))?;
     rustix::stdio::dup2_stdout(&file).map_err(|e| failed(&e))
 }
@@ -123,7 +133,8 @@ fn run_verb(global: &Global, words: &[String]) -> Outcome {
     let Some((verb, used)) = verbs::find(words) else { return verbs::unknown(words) };
     let path = words[..used].join(" ");
     let flags = (verb.flags)();
-    let see = |text: String| CliError::new(format!("{text}\nSee '{} {path} --help'", unroot_engine::program()));
+    let see =
+        |text: String| CliError::new(format!("{text}\nSee '{} {path} --help'", unroot_engine::program()));
     let args = parse(&flags, &words[used..], verb.interspersed).map_err(see)?;
     if args.help {
         output::raw(help(&path, verb.usage, verb.about, &flags).as_bytes());
@@ -137,7 +148,9 @@ fn check_count(verb: &Verb, path: &str, count: usize) -> Result<(), CliError> {
     let program = unroot_engine::program();
     let (least, most) = verb.count;
     if count < least {
-        return Err(CliError::new(format!("\"{program} {path}\" requires at least {least} arg(s), only received {count}\nSee '{program} {path} --help'")));
+        return Err(CliError::new(format!(
+            "\"{program} {path}\" requires at least {least} arg(s), only received {count}\nSee '{program} {path} --help'"
+        )));
     }
     if count > most {
         return Err(CliError::new(if most == 0 {

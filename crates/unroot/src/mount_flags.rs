@@ -16,7 +16,12 @@ pub fn all(args: &Args) -> Result<Vec<Mount>, CliError> {
     for text in args.all("tmpfs") {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         let options = options.split(',').filter(|o| !o.is_empty()).map(str::to_string).collect();
-        mounts.push(Mount { kind: MountKind::Tmpfs, source: String::new(), target: absolute(target)?, options });
+        mounts.push(Mount {
+            kind: MountKind::Tmpfs,
+            source: String::new(),
+            target: absolute(target)?,
+            options,
+        });
     }
     for (n, mount) in mounts.iter().enumerate() {
         if mounts[..n].iter().any(|m: &Mount| m.target == mount.target) {
@@ -42,22 +47,56 @@ fn absolute(target: &str) -> Result<String, CliError> {
 }
 
 const BIND_OPTIONS: [&str; 31] = [
-    "ro", "rw", "rro", "z", "Z", "U", "O", "bind", "rbind", "private", "rprivate", "shared", "rshared", "slave", "rslave",
-    "unbindable", "runbindable", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "copy", "nocopy", "noatime",
-    "strictatime", "relatime", "nodiratime", "consistent", "cached",
+    "ro",
+    "rw",
+    "rro",
+    "z",
+    "Z",
+    "U",
+    "O",
+    "bind",
+    "rbind",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "copy",
+    "nocopy",
+    "noatime",
+    "strictatime",
+    "relatime",
+    "nodiratime",
+    "consistent",
+    "cached",
 ];
 
 fn check_options(options: &[String], text: &str) -> Result<Vec<String>, CliError> {
     for option in options {
-        let known = BIND_OPTIONS.contains(&option.as_str()) || option.starts_with("upperdir=") || option.starts_with("workdir=");
+        let known = BIND_OPTIONS.contains(&option.as_str())
+            || option.starts_with("upperdir=")
+            || option.starts_with("workdir=");
         if !known {
-            return Err(CliError::new(format!("invalid option \"{option}\" in {text}: unknown mount option")));
+            return Err(CliError::new(format!(
+                "invalid option \"{option}\" in {text}: unknown mount option"
+            )));
         }
     }
     if options.iter().any(|o| o == "U") {
         return Err(CliError::new(format!("{text}: the option U (change owners) is not there yet")));
     }
-    if options.iter().any(|o| matches!(o.as_str(), "z" | "Z")) && std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+    if options.iter().any(|o| matches!(o.as_str(), "z" | "Z"))
+        && std::path::Path::new("/sys/fs/selinux/enforce").exists()
+    {
         return Err(CliError::new(format!("{text}: SELinux is on, and its labels (z, Z) are not there yet")));
     }
     Ok(options.iter().filter(|o| !matches!(o.as_str(), "consistent" | "cached")).cloned().collect())
@@ -70,7 +109,11 @@ fn volume(text: &str) -> Result<Mount, CliError> {
         [target] => ("", target, ""),
         [source, target] => (source, target, ""),
         [source, target, options] => (source, target, options),
-        _ => return Err(CliError::new(format!("incorrect volume format {text}, should be [host-dir:]ctr-dir[:option]"))),
+        _ => {
+            return Err(CliError::new(format!(
+                "incorrect volume format {text}, should be [host-dir:]ctr-dir[:option]"
+            )));
+        }
     };
     if parts.len() > 1 && source.is_empty() {
         return Err(CliError::new("host directory cannot be empty"));
@@ -86,7 +129,11 @@ fn volume(text: &str) -> Result<Mount, CliError> {
         false => source.to_string(),
     };
     if !is_path && !source.is_empty() {
-        unroot_engine::names::check(&source).map_err(|_| CliError::new(format!("volume name \"{source}\": names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument")))?;
+        unroot_engine::names::check(&source).map_err(|_| {
+            CliError::new(format!(
+                "volume name \"{source}\": names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"
+            ))
+        })?;
     }
     let kind = if is_path { MountKind::Bind } else { MountKind::Volume };
     Ok(Mount { kind, source, target: absolute(target)?, options })
@@ -122,9 +169,15 @@ fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
             "tmpfs-mode" | "mode" => mount.options.push(format!("mode={value}")),
             "relabel" => mount.options.push(if value == "private" { "Z" } else { "z" }.into()),
             "U" | "chown" if on => mount.options.push("U".into()),
-            "notmpcopyup" | "tmpcopyup" | "noexec" | "nosuid" | "nodev" | "exec" | "suid" | "dev" | "rro" | "nocopy" | "copy" => mount.options.push(key.into()),
-            "uid" | "gid" | "max" | "ptmxmode" if matches!(mount.kind, MountKind::Devpts | MountKind::Tmpfs) => mount.options.push(part.into()),
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" => mount.options.push(key.into()),
+            "notmpcopyup" | "tmpcopyup" | "noexec" | "nosuid" | "nodev" | "exec" | "suid" | "dev" | "rro"
+            | "nocopy" | "copy" => mount.options.push(key.into()),
+            "uid" | "gid" | "max" | "ptmxmode"
+                if matches!(mount.kind, MountKind::Devpts | MountKind::Tmpfs) =>
+            {
+                mount.options.push(part.into())
+            }
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable"
+            | "runbindable" => mount.options.push(key.into()),
             "consistency" => {}
             _ => return Err(CliError::new(format!("{key}: invalid mount option"))),
         }
@@ -140,7 +193,8 @@ fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
         if mount.source.is_empty() {
             return Err(CliError::new("must set source for bind mounts"));
         }
-        mount.source = std::path::absolute(&mount.source).map_err(CliError::new)?.to_string_lossy().into_owned();
+        mount.source =
+            std::path::absolute(&mount.source).map_err(CliError::new)?.to_string_lossy().into_owned();
     }
     if matches!(mount.kind, MountKind::Bind | MountKind::Volume) {
         mount.options = check_options(&mount.options, text)?;
@@ -150,12 +204,18 @@ fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
 
 /// All paths that match, each below the target by its own name.
 fn glob(mount: &Mount, text: &str) -> Result<Vec<Mount>, CliError> {
-    let (dir, pattern) = mount.source.rsplit_once('/').ok_or_else(|| CliError::new(format!("{text}: a glob's source is an absolute path")))?;
-    let entries = std::fs::read_dir(if dir.is_empty() { "/" } else { dir }).map_err(|e| CliError::new(format!("{text}: read {dir}: {e}")))?;
+    let (dir, pattern) = mount
+        .source
+        .rsplit_once('/')
+        .ok_or_else(|| CliError::new(format!("{text}: a glob's source is an absolute path")))?;
+    let entries = std::fs::read_dir(if dir.is_empty() { "/" } else { dir })
+        .map_err(|e| CliError::new(format!("{text}: read {dir}: {e}")))?;
     let mut found: Vec<String> = entries
         .flatten()
         .filter_map(|e| e.file_name().into_string().ok())
-        .filter(|name| unroot_engine::plan::glob(pattern, name) && (!name.starts_with('.') || pattern.starts_with('.')))
+        .filter(|name| {
+            unroot_engine::plan::glob(pattern, name) && (!name.starts_with('.') || pattern.starts_with('.'))
+        })
         .collect();
     found.sort();
     if found.is_empty() {
@@ -167,7 +227,12 @@ fn glob(mount: &Mount, text: &str) -> Result<Vec<Mount>, CliError> {
     };
     Ok(found
         .iter()
-        .map(|name| Mount { kind: MountKind::Bind, source: format!("{dir}/{name}"), target: target(name), options: mount.options.clone() })
+        .map(|name| Mount {
+            kind: MountKind::Bind,
+            source: format!("{dir}/{name}"),
+            target: target(name),
+            options: mount.options.clone(),
+        })
         .collect())
 }
 
@@ -177,7 +242,11 @@ mod tests {
 
     #[test]
     fn volumes() {
-        let of = |text: &str| volume(text).map(|m| format!("{:?} {} {} {}", m.kind, m.source, m.target, m.options.join(","))).unwrap_or_else(|e| e.text.unwrap());
+        let of = |text: &str| {
+            volume(text)
+                .map(|m| format!("{:?} {} {} {}", m.kind, m.source, m.target, m.options.join(",")))
+                .unwrap_or_else(|e| e.text.unwrap())
+        };
         assert_eq!(of("/a:/b:ro,rshared"), "Bind /a /b ro,rshared");
         assert_eq!(of("vol:/b/../c"), "Volume vol /c ");
         assert_eq!(of("/b"), "Volume  /b ");
@@ -189,7 +258,13 @@ mod tests {
 
     #[test]
     fn mounts() {
-        let of = |text: &str| mount(text).map(|m| format!("{:?} {} {} {}", m[0].kind, m[0].source, m[0].target, m[0].options.join(","))).unwrap_or_else(|e| e.text.unwrap());
+        let of = |text: &str| {
+            mount(text)
+                .map(|m| {
+                    format!("{:?} {} {} {}", m[0].kind, m[0].source, m[0].target, m[0].options.join(","))
+                })
+                .unwrap_or_else(|e| e.text.unwrap())
+        };
         assert_eq!(of("type=bind,src=/a,dst=/b,readonly"), "Bind /a /b ro");
         assert_eq!(of("type=tmpfs,dst=/t,tmpfs-size=1m"), "Tmpfs  /t size=1m");
         assert_eq!(of("type=bind,src=/a"), "must set volume destination");

@@ -26,7 +26,11 @@ pub fn table(heading: Option<Vec<String>>, rows: Vec<Vec<String>>) {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in &all {
-        let cells: Vec<String> = row.iter().enumerate().map(|(n, cell)| if n + 1 == row.len() { cell.clone() } else { format!("{cell:<0$}", widths[n]) }).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .enumerate()
+            .map(|(n, cell)| if n + 1 == row.len() { cell.clone() } else { format!("{cell:<0$}", widths[n]) })
+            .collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
     }
@@ -34,7 +38,12 @@ pub fn table(heading: Option<Vec<String>>, rows: Vec<Vec<String>>) {
 }
 
 /// Prints rows by a template: `table ...` with headings, `json` all as one, else a line each.
-pub fn formatted(format: &str, rows: &[Value], headings: &[(&str, &str)], noheading: bool) -> Result<(), CliError> {
+pub fn formatted(
+    format: &str,
+    rows: &[Value],
+    headings: &[(&str, &str)],
+    noheading: bool,
+) -> Result<(), CliError> {
     let format = format.replace("\\t", "\t").replace("\\n", "\n");
     if format == "json" {
         line(serde_json::to_string_pretty(rows).unwrap_or_default());
@@ -42,9 +51,14 @@ pub fn formatted(format: &str, rows: &[Value], headings: &[(&str, &str)], nohead
     }
     let fail = CliError::new;
     if let Some(template) = format.strip_prefix("table ") {
-        let lines = rows.iter().map(|row| template::render(template, row).map(|l| cells(&l))).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        let lines = rows
+            .iter()
+            .map(|row| template::render(template, row).map(|l| cells(&l)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(fail)?;
         let names = headings.iter().map(|(field, name)| (field.to_string(), Value::from(*name))).collect();
-        let heading = template::render(template, &Value::Object(names)).map(|l| cells(&l)).unwrap_or_default();
+        let heading =
+            template::render(template, &Value::Object(names)).map(|l| cells(&l)).unwrap_or_default();
         table((!noheading).then_some(heading), lines);
         return Ok(());
     }
@@ -70,7 +84,13 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
         n += 1;
     }
-    let digits = if n == 0 || value >= 100.0 { 0 } else if value >= 10.0 { 1 } else { 2 };
+    let digits = if n == 0 || value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{value:.digits$} {}", units[n])
 }
 
@@ -122,8 +142,17 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!([size(0), size(999), size(1234), size(12_300_000)], ["0 B", "999 B", "1.23 kB", "12.3 MB"]);
-        assert_eq!([ago(0), ago(1), ago(59), ago(61), ago(7300)], ["Less than a second", "1 second", "59 seconds", "About a minute", "2 hours"]);
-        assert_eq!([duration("10"), duration("1m30s"), duration("500ms"), duration("x"), duration("")], [Some(10), Some(90), Some(0), None, None]);
+        assert_eq!(
+            [size(0), size(999), size(1234), size(12_300_000)],
+            ["0 B", "999 B", "1.23 kB", "12.3 MB"]
+        );
+        assert_eq!(
+            [ago(0), ago(1), ago(59), ago(61), ago(7300)],
+            ["Less than a second", "1 second", "59 seconds", "About a minute", "2 hours"]
+        );
+        assert_eq!(
+            [duration("10"), duration("1m30s"), duration("500ms"), duration("x"), duration("")],
+            [Some(10), Some(90), Some(0), None, None]
+        );
     }
 }

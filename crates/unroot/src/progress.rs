@@ -37,7 +37,9 @@ impl Progress for Shown {
     }
 
     fn begin(&self, layer: usize, digest: &str, size: u64) {
-        let style = ProgressStyle::with_template("Copying blob {prefix} [{bar:38}] {bytes} / {total_bytes} | {bytes_per_sec} {msg}");
+        let style = ProgressStyle::with_template(
+            "Copying blob {prefix} [{bar:38}] {bytes} / {total_bytes} | {bytes_per_sec} {msg}",
+        );
         let bar = match &self.bars {
             Some(bars) => bars.add(ProgressBar::new(size)),
             None => ProgressBar::hidden(),

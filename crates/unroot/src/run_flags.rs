@@ -83,13 +83,23 @@ pub const FLAGS: &[Flag] = &[
     flag("pull", ' ', Value, "When to pull: missing, always, never, newer"),
     flag("quiet", 'q', Bool, "Do not show how a pull goes"),
     flag("read-only", ' ', Bool, "Make the root filesystem read-only"),
-    flag("read-only-tmpfs", ' ', Bool, "With --read-only, /run, /tmp and /var/tmp are writable (default true)"),
+    flag(
+        "read-only-tmpfs",
+        ' ',
+        Bool,
+        "With --read-only, /run, /tmp and /var/tmp are writable (default true)",
+    ),
     flag("replace", ' ', Bool, "Replace a container of the same name"),
     flag("retry", ' ', Value, "How often a pull is tried again"),
     flag("retry-delay", ' ', Value, "Seconds between tries"),
     flag("rm", ' ', Bool, "Remove the container when it ends"),
     flag("rootfs", ' ', Bool, "The argument is a directory, not an image; DIR:O keeps it as it is"),
-    flag("security-opt", ' ', Repeat, "no-new-privileges, seccomp=FILE|unconfined, mask=, unmask=, proc-opts="),
+    flag(
+        "security-opt",
+        ' ',
+        Repeat,
+        "no-new-privileges, seccomp=FILE|unconfined, mask=, unmask=, proc-opts=",
+    ),
     flag("shm-size", ' ', Value, "Size of /dev/shm"),
     flag("stop-signal", ' ', Value, "Signal that asks the container to stop"),
     flag("stop-timeout", ' ', Value, "Seconds until it is killed"),
@@ -133,8 +143,17 @@ fn namespace(text: Option<&str>, kind: &str) -> Result<Namespace, CliError> {
 pub fn environment(args: &Args) -> Result<Vec<(String, String)>, CliError> {
     let mut all = Vec::new();
     for file in args.all("env-file") {
-        let text = std::fs::read(file).map_err(|e| CliError::new(format!("parsing environment variables: open {file}: {}", unroot_engine::plan::reason(&e))))?;
-        for line in String::from_utf8_lossy(&text).lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let text = std::fs::read(file).map_err(|e| {
+            CliError::new(format!(
+                "parsing environment variables: open {file}: {}",
+                unroot_engine::plan::reason(&e)
+            ))
+        })?;
+        for line in String::from_utf8_lossy(&text)
+            .lines()
+            .map(str::trim_start)
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+        {
             add_variable(&mut all, line)?;
         }
     }
@@ -160,13 +179,22 @@ fn ulimit(text: &str) -> Result<Ulimit, CliError> {
     if text == "host" {
         return Ok(Ulimit { name: "host".into(), soft: 0, hard: 0 });
     }
-    let broken = || CliError::new(format!("ulimit option \"{text}\" requires name=SOFT:HARD, failed to be parsed: invalid ulimit argument: {text}"));
+    let broken = || {
+        CliError::new(format!(
+            "ulimit option \"{text}\" requires name=SOFT:HARD, failed to be parsed: invalid ulimit argument: {text}"
+        ))
+    };
     let (name, value) = text.split_once('=').ok_or_else(broken)?;
-    let number = |text: &str| if matches!(text, "-1" | "unlimited") { Ok(u64::MAX) } else { text.parse().map_err(|_| broken()) };
+    let number = |text: &str| {
+        if matches!(text, "-1" | "unlimited") { Ok(u64::MAX) } else { text.parse().map_err(|_| broken()) }
+    };
     let (soft, hard) = value.split_once(':').unwrap_or((value, value));
     let limit = Ulimit { name: name.into(), soft: number(soft)?, hard: number(hard)? };
     if limit.soft > limit.hard {
-        return Err(CliError::new(format!("ulimit soft limit must be less than or equal to hard limit: {} > {}", limit.soft, limit.hard)));
+        return Err(CliError::new(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+            limit.soft, limit.hard
+        )));
     }
     Ok(limit)
 }
@@ -190,7 +218,12 @@ fn labels(args: &Args) -> Result<std::collections::BTreeMap<String, String>, Cli
         all.insert(name.to_string(), value.to_string());
     };
     for file in args.all("label-file") {
-        let text = std::fs::read_to_string(file).map_err(|e| CliError::new(format!("unable to process labels: open {file}: {}", unroot_engine::plan::reason(&e))))?;
+        let text = std::fs::read_to_string(file).map_err(|e| {
+            CliError::new(format!(
+                "unable to process labels: open {file}: {}",
+                unroot_engine::plan::reason(&e)
+            ))
+        })?;
         text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).for_each(&mut add);
     }
     args.all("label").iter().for_each(|text| add(text));
@@ -199,8 +232,11 @@ fn labels(args: &Args) -> Result<std::collections::BTreeMap<String, String>, Cli
 
 /// How to ask registries.
 pub fn pull_options(args: &Args) -> Result<PullOptions, CliError> {
-    let platform = match (args.value("platform"), args.value("os"), args.value("arch"), args.value("variant")) {
-        (Some(_), _, Some(_), _) | (Some(_), Some(_), ..) => return Err(CliError::new("--platform option can not be specified with --arch or --os")),
+    let platform = match (args.value("platform"), args.value("os"), args.value("arch"), args.value("variant"))
+    {
+        (Some(_), _, Some(_), _) | (Some(_), Some(_), ..) => {
+            return Err(CliError::new("--platform option can not be specified with --arch or --os"));
+        }
         (Some(platform), ..) => Some(platform.to_string()),
         (None, None, None, None) => None,
         (None, os, arch, variant) => {
@@ -216,7 +252,10 @@ pub fn pull_options(args: &Args) -> Result<PullOptions, CliError> {
         creds: args.value("creds").map(str::to_string),
         retry: args.number("retry")?,
         retry_delay: match args.value("retry-delay") {
-            Some(text) => Some(crate::output::duration(text).ok_or_else(|| CliError::new(format!("invalid --retry-delay \"{text}\"")))?),
+            Some(text) => Some(
+                crate::output::duration(text)
+                    .ok_or_else(|| CliError::new(format!("invalid --retry-delay \"{text}\"")))?,
+            ),
             None => None,
         },
         platform,
@@ -245,12 +284,19 @@ fn rootfs(text: &str) -> Root {
 /// The container that was asked for.
 pub fn spec(args: &Args, verb: &str) -> Result<ContainerSpec, CliError> {
     let [image, command @ ..] = &args.rest[..] else {
-        return Err(CliError::new(format!("\"{} {verb}\" requires at least 1 arg(s), only received 0", unroot_engine::program())));
+        return Err(CliError::new(format!(
+            "\"{} {verb}\" requires at least 1 arg(s), only received 0",
+            unroot_engine::program()
+        )));
     };
     conflicts(args)?;
     let mut spec = ContainerSpec { pull: pull_policy(args.value("pull"))?, ..ContainerSpec::default() };
     spec.root = if args.is("rootfs") { rootfs(image) } else { Root::Image(image.clone()) };
-    spec.name = args.value("name").map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty()).map(str::to_string);
+    spec.name = args
+        .value("name")
+        .map(|n| n.strip_prefix('/').unwrap_or(n))
+        .filter(|n| !n.is_empty())
+        .map(str::to_string);
     spec.labels = labels(args)?;
     spec.annotations = pairs(args.all("annotation"), "annotation")?;
     spec.remove = args.is("rm");
@@ -301,7 +347,9 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
     process.command = command.to_vec();
     process.entrypoint = args.value("entrypoint").map(|text| match text {
         "" => Vec::new(),
-        json if json.starts_with('[') => serde_json::from_str(json).unwrap_or_else(|_| vec![json.to_string()]),
+        json if json.starts_with('[') => {
+            serde_json::from_str(json).unwrap_or_else(|_| vec![json.to_string()])
+        }
         text => vec![text.to_string()],
     });
     process.terminal = args.is("tty");
@@ -324,7 +372,12 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
     process.init = args.is("init") || args.value("init-path").is_some();
     process.init_path = args.value("init-path").map(PathBuf::from);
     process.umask = match args.value("umask") {
-        Some(text) => Some(u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o777).ok_or_else(|| CliError::new(format!("invalid umask {text}: invalid argument")))?),
+        Some(text) => Some(
+            u32::from_str_radix(text, 8)
+                .ok()
+                .filter(|m| *m <= 0o777)
+                .ok_or_else(|| CliError::new(format!("invalid umask {text}: invalid argument")))?,
+        ),
         None => None,
     };
     process.ulimits = args.all("ulimit").iter().map(|t| ulimit(t)).collect::<Result<_, _>>()?;
@@ -340,7 +393,10 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
 
 fn fill_life(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     spec.life.stop_signal = match args.value("stop-signal") {
-        Some(text) => Some(unroot_sys::signal::parse(text).ok_or_else(|| CliError::new(format!("invalid signal: {text}")))? as u32),
+        Some(text) => Some(
+            unroot_sys::signal::parse(text).ok_or_else(|| CliError::new(format!("invalid signal: {text}")))?
+                as u32,
+        ),
         None => None,
     };
     spec.life.stop_timeout = args.number("stop-timeout")?;
@@ -357,8 +413,12 @@ fn fill_files(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     files.mounts = mount_flags::all(args)?;
     files.volumes_from = args.all("volumes-from").to_vec();
     files.image_volume = args.value("image-volume").map(str::to_string);
-    if let Some(other) = files.image_volume.as_deref().filter(|v| !matches!(*v, "anonymous" | "bind" | "tmpfs" | "ignore")) {
-        return Err(CliError::new(format!("invalid image-volume type \"{other}\". Pick one of bind, tmpfs, or ignore")));
+    if let Some(other) =
+        files.image_volume.as_deref().filter(|v| !matches!(*v, "anonymous" | "bind" | "tmpfs" | "ignore"))
+    {
+        return Err(CliError::new(format!(
+            "invalid image-volume type \"{other}\". Pick one of bind, tmpfs, or ignore"
+        )));
     }
     files.read_only = args.is("read-only");
     files.read_only_tmpfs = args.given_bool("read-only-tmpfs");
@@ -383,12 +443,16 @@ fn fill_namespaces(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError
     namespaces.subuidname = args.value("subuidname").map(str::to_string);
     namespaces.subgidname = args.value("subgidname").map(str::to_string);
     if spec.process.hostname.is_some() && namespaces.uts == Namespace::Host {
-        return Err(CliError::new("cannot set hostname when running in the host UTS namespace: invalid configuration"));
+        return Err(CliError::new(
+            "cannot set hostname when running in the host UTS namespace: invalid configuration",
+        ));
     }
     let network = &mut spec.network;
     let modes = args.all("network");
     if modes.len() > 1 {
-        return Err(CliError::new("several networks for one container need bridge networks, which are not there yet"));
+        return Err(CliError::new(
+            "several networks for one container need bridge networks, which are not there yet",
+        ));
     }
     network.mode = modes.last().cloned();
     network.mode.as_deref().unwrap_or("").parse::<unroot_network::Mode>().map_err(CliError::new)?;
@@ -396,10 +460,13 @@ fn fill_namespaces(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError
     for text in &network.publish {
         unroot_network::PortMap::parse(text).map_err(CliError::new)?;
     }
-    if let Some(mode @ ("host" | "none" | "container")) = network.mode.as_deref().and_then(|m| m.split(':').next())
+    if let Some(mode @ ("host" | "none" | "container")) =
+        network.mode.as_deref().and_then(|m| m.split(':').next())
         && !network.publish.is_empty()
     {
-        unroot_engine::say(format_args!("Port mappings have been discarded because \"{mode}\" network namespace mode does not support them"));
+        unroot_engine::say(format_args!(
+            "Port mappings have been discarded because \"{mode}\" network namespace mode does not support them"
+        ));
         network.publish.clear();
     }
     network.publish_all = args.is("publish-all");
@@ -423,18 +490,28 @@ fn fill_security(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> 
         match (name, value) {
             ("no-new-privileges", "" | "true") => security.options.push("no-new-privileges".into()),
             ("no-new-privileges", "false") => {}
-            ("seccomp", "") => return Err(CliError::new("invalid --security-opt: seccomp=: a file or unconfined")),
+            ("seccomp", "") => {
+                return Err(CliError::new("invalid --security-opt: seccomp=: a file or unconfined"));
+            }
             ("seccomp", file) => {
                 if file != "unconfined" && !std::path::Path::new(file).exists() {
-                    return Err(CliError::new(format!("opening seccomp profile failed: open {file}: no such file or directory")));
+                    return Err(CliError::new(format!(
+                        "opening seccomp profile failed: open {file}: no such file or directory"
+                    )));
                 }
                 security.options.push(format!("seccomp={file}"));
             }
             ("mask" | "unmask" | "proc-opts", _) => security.options.push(format!("{name}={value}")),
             ("label", _) if !std::path::Path::new("/sys/fs/selinux/enforce").exists() => {}
-            ("label", _) => return Err(CliError::new("--security-opt label: SELinux labels are not there yet, and SELinux is on")),
+            ("label", _) => {
+                return Err(CliError::new(
+                    "--security-opt label: SELinux labels are not there yet, and SELinux is on",
+                ));
+            }
             ("apparmor", "unconfined") => {}
-            ("apparmor", _) => return Err(CliError::new("--security-opt apparmor: AppArmor profiles are not there yet")),
+            ("apparmor", _) => {
+                return Err(CliError::new("--security-opt apparmor: AppArmor profiles are not there yet"));
+            }
             _ => return Err(CliError::new(format!("invalid --security-opt 2: \"{option}\""))),
         }
     }
@@ -464,8 +541,12 @@ fn fill_limits(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     limits.cgroup_conf = pairs(args.all("cgroup-conf"), "cgroup-conf")?;
     limits.cgroup_parent = args.value("cgroup-parent").map(str::to_string);
     limits.cgroups = args.value("cgroups").map(str::to_string);
-    if let Some(other) = limits.cgroups.as_deref().filter(|c| !matches!(*c, "enabled" | "disabled" | "no-conmon")) {
-        return Err(CliError::new(format!("invalid value for --cgroups: \"{other}\": it is enabled, disabled or no-conmon")));
+    if let Some(other) =
+        limits.cgroups.as_deref().filter(|c| !matches!(*c, "enabled" | "disabled" | "no-conmon"))
+    {
+        return Err(CliError::new(format!(
+            "invalid value for --cgroups: \"{other}\": it is enabled, disabled or no-conmon"
+        )));
     }
     Ok(())
 }

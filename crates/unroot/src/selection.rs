@@ -41,17 +41,30 @@ pub fn several(engine: &Engine, args: &Args) -> Result<Vec<Result<(String, Recor
         match std::fs::read_to_string(file) {
             Ok(text) => words.push(text.lines().next().unwrap_or_default().to_string()),
             Err(e) if args.is("ignore") && e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(CliError::new(format!("reading CIDFile: open {file}: {}", unroot_engine::plan::reason(&e)))),
+            Err(e) => {
+                return Err(CliError::new(format!(
+                    "reading CIDFile: open {file}: {}",
+                    unroot_engine::plan::reason(&e)
+                )));
+            }
         }
     }
     if words.is_empty() && args.all("cidfile").is_empty() {
         return Err(CliError::new("you must provide at least one name or id"));
     }
-    Ok(words.into_iter().map(|word| engine.find(&word).map(|record| (word, record)).map_err(CliError::from)).collect())
+    Ok(words
+        .into_iter()
+        .map(|word| engine.find(&word).map(|record| (word, record)).map_err(CliError::from))
+        .collect())
 }
 
 /// All `KEY=VALUE` hold; of one key any value does.
-pub fn matches(engine: &Engine, record: &Record, state: &State, filters: &[String]) -> Result<bool, CliError> {
+pub fn matches(
+    engine: &Engine,
+    record: &Record,
+    state: &State,
+    filters: &[String],
+) -> Result<bool, CliError> {
     let mut keys: Vec<&str> = Vec::new();
     for filter in filters {
         let (key, _) = filter.split_once('=').ok_or_else(|| CliError::new(format!("invalid argument \"{filter}\" for \"--filter\": filter must be in the form of \"filter=value\"")))?;
@@ -76,18 +89,41 @@ fn holds(engine: &Engine, record: &Record, state: &State, key: &str, value: &str
     };
     Ok(match key {
         "id" => record.id.starts_with(value),
-        "name" => record.name.contains(value.trim_matches(['^', '$'])) && (!value.starts_with('^') || record.name.starts_with(value.trim_matches(['^', '$']))),
+        "name" => {
+            record.name.contains(value.trim_matches(['^', '$']))
+                && (!value.starts_with('^') || record.name.starts_with(value.trim_matches(['^', '$'])))
+        }
         "status" => {
-            let known = ["created", "running", "paused", "stopping", "exited", "stopped", "unknown", "initialized", "removing"];
+            let known = [
+                "created",
+                "running",
+                "paused",
+                "stopping",
+                "exited",
+                "stopped",
+                "unknown",
+                "initialized",
+                "removing",
+            ];
             if !known.contains(&value) {
                 return Err(CliError::new(format!("{value} is not a valid status")));
             }
             state.status.as_str() == value || (value == "stopped" && state.status.as_str() == "exited")
         }
         "label" => label(value),
-        "exited" => state.exit.as_ref().is_some_and(|e| e.started != 0 && e.code.to_string() == value) && !state.is_live(),
-        "ancestor" => record.image.as_ref().is_some_and(|i| i.name == value || i.id.starts_with(value.trim_start_matches("sha256:")) || engine.local_image(value).is_ok_and(|found| found.is_some_and(|f| f.image.id == i.id))),
-        "volume" => record.volumes.iter().any(|v| v.name == value || v.target == value) || record.spec.files.mounts.iter().any(|m| m.source == value || m.target == value),
+        "exited" => {
+            state.exit.as_ref().is_some_and(|e| e.started != 0 && e.code.to_string() == value)
+                && !state.is_live()
+        }
+        "ancestor" => record.image.as_ref().is_some_and(|i| {
+            i.name == value
+                || i.id.starts_with(value.trim_start_matches("sha256:"))
+                || engine.local_image(value).is_ok_and(|found| found.is_some_and(|f| f.image.id == i.id))
+        }),
+        "volume" => {
+            record.volumes.iter().any(|v| v.name == value || v.target == value)
+                || record.spec.files.mounts.iter().any(|m| m.source == value || m.target == value)
+        }
         "network" => record.spec.network.mode.as_deref().unwrap_or("pasta") == value,
         "before" | "since" => {
             let other = engine.find(value)?;

@@ -95,7 +95,10 @@ fn conditional(first: &str, tokens: &mut std::vec::IntoIter<Token>) -> Result<No
         match end.as_deref() {
             Some("end") => return Ok(Node::If(branches, Vec::new())),
             Some("else") => return Ok(Node::If(branches, block(tokens)?.0)),
-            Some(other) => condition = other.trim_start_matches("else").trim().trim_start_matches("if").trim().to_string(),
+            Some(other) => {
+                condition =
+                    other.trim_start_matches("else").trim().trim_start_matches("if").trim().to_string()
+            }
             None => return Err("template: unexpected end: an if without its end".into()),
         }
     }
@@ -145,8 +148,16 @@ fn assignment(action: &str) -> Option<(&str, &str)> {
     names.trim().starts_with('$').then(|| (names.trim(), expression.trim()))
 }
 
-fn range(expression: &str, body: &[Node], otherwise: &[Node], dot: &Value, scope: &mut Scope<'_>, out: &mut String) -> Result<(), String> {
-    let (names, expression) = assignment(expression).map_or((Vec::new(), expression), |(n, e)| (n.split(',').map(str::trim).collect(), e));
+fn range(
+    expression: &str,
+    body: &[Node],
+    otherwise: &[Node],
+    dot: &Value,
+    scope: &mut Scope<'_>,
+    out: &mut String,
+) -> Result<(), String> {
+    let (names, expression) = assignment(expression)
+        .map_or((Vec::new(), expression), |(n, e)| (n.split(',').map(str::trim).collect(), e));
     let value = pipeline(expression, dot, scope)?;
     let items: Vec<(Value, Value)> = match value {
         Value::Array(items) => items.into_iter().enumerate().map(|(n, v)| (n.into(), v)).collect(),
@@ -245,7 +256,8 @@ fn words(text: &str) -> Result<Vec<String>, String> {
 
 fn command(words: &[String], piped: Option<Value>, dot: &Value, scope: &Scope<'_>) -> Result<Value, String> {
     let [name, rest @ ..] = words else { return Err("template: missing value for command".into()) };
-    let is_function = name.chars().next().is_some_and(char::is_alphabetic) && !matches!(name.as_str(), "true" | "false" | "nil");
+    let is_function = name.chars().next().is_some_and(char::is_alphabetic)
+        && !matches!(name.as_str(), "true" | "false" | "nil");
     if !is_function {
         return operand(name, dot, scope);
     }
@@ -285,7 +297,11 @@ fn operand(text: &str, dot: &Value, scope: &Scope<'_>) -> Result<Value, String> 
         "true" => Ok(true.into()),
         "false" => Ok(false.into()),
         "nil" => Ok(Value::Null),
-        number => number.parse::<i64>().map(Value::from).or_else(|_| number.parse::<f64>().map(Value::from)).or_else(|_| function(number, &[])),
+        number => number
+            .parse::<i64>()
+            .map(Value::from)
+            .or_else(|_| number.parse::<f64>().map(Value::from))
+            .or_else(|_| function(number, &[])),
     }
 }
 
@@ -293,12 +309,22 @@ fn fields(value: &Value, path: &str) -> Result<Value, String> {
     let mut value = value.clone();
     for name in path.split('.').filter(|n| !n.is_empty()) {
         value = match &value {
-            Value::Object(map) => match map.get(name).or_else(|| map.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v)) {
+            Value::Object(map) => match map
+                .get(name)
+                .or_else(|| map.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v))
+            {
                 Some(found) => found.clone(),
-                None => return Err(format!("template: can't evaluate field {name} in type {}", type_name(&value))),
+                None => {
+                    return Err(format!(
+                        "template: can't evaluate field {name} in type {}",
+                        type_name(&value)
+                    ));
+                }
             },
             Value::Null => return Ok(Value::Null),
-            other => return Err(format!("template: can't evaluate field {name} in type {}", type_name(other))),
+            other => {
+                return Err(format!("template: can't evaluate field {name} in type {}", type_name(other)));
+            }
         };
     }
     Ok(value)
@@ -341,11 +367,19 @@ fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
             Some(Value::String(text)) => text.len().into(),
             _ => 0.into(),
         },
-        "index" => arguments.iter().skip(1).try_fold(arguments.first().cloned().unwrap_or_default(), |value, key| match (&value, key) {
-            (Value::Array(items), Value::Number(n)) => n.as_u64().and_then(|n| items.get(n as usize).cloned()).ok_or_else(|| format!("template: error calling index: index out of range: {n}")),
-            (Value::Object(items), key) => Ok(items.get(&show(key)).cloned().unwrap_or(Value::String(String::new()))),
-            _ => Err("template: error calling index: can't index item".to_string()),
-        })?,
+        "index" => arguments.iter().skip(1).try_fold(
+            arguments.first().cloned().unwrap_or_default(),
+            |value, key| match (&value, key) {
+                (Value::Array(items), Value::Number(n)) => n
+                    .as_u64()
+                    .and_then(|n| items.get(n as usize).cloned())
+                    .ok_or_else(|| format!("template: error calling index: index out of range: {n}")),
+                (Value::Object(items), key) => {
+                    Ok(items.get(&show(key)).cloned().unwrap_or(Value::String(String::new())))
+                }
+                _ => Err("template: error calling index: can't index item".to_string()),
+            },
+        )?,
         "print" => arguments.iter().map(show).collect::<Vec<_>>().join(" ").into(),
         "println" => format!("{}\n", arguments.iter().map(show).collect::<Vec<_>>().join(" ")).into(),
         "printf" => printf(&text(0), arguments.get(1..).unwrap_or_default()).into(),
@@ -358,7 +392,13 @@ fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
         "not" => (!arguments.first().is_some_and(truth)).into(),
         "and" => arguments.iter().find(|a| !truth(a)).or(arguments.last()).cloned().unwrap_or_default(),
         "or" => arguments.iter().find(|a| truth(a)).or(arguments.last()).cloned().unwrap_or_default(),
-        "pad" => format!("{}{}{}", " ".repeat(text(1).parse().unwrap_or(0)), text(0), " ".repeat(text(2).parse().unwrap_or(0))).into(),
+        "pad" => format!(
+            "{}{}{}",
+            " ".repeat(text(1).parse().unwrap_or(0)),
+            text(0),
+            " ".repeat(text(2).parse().unwrap_or(0))
+        )
+        .into(),
         "truncate" => text(0).chars().take(text(1).parse().unwrap_or(0)).collect::<String>().into(),
         _ => return Err(format!("template: function \"{name}\" not defined")),
     })
@@ -427,7 +467,12 @@ mod tests {
         ] {
             assert_eq!(render(template, &data).unwrap(), expected, "{template}");
         }
-        for (template, message) in [("{{.Nosuch}}", "can't evaluate field Nosuch"), ("{{.Name", "unclosed"), ("{{nosuch .Name}}", "not defined"), ("{{if .Name}}", "unexpected end")] {
+        for (template, message) in [
+            ("{{.Nosuch}}", "can't evaluate field Nosuch"),
+            ("{{.Name", "unclosed"),
+            ("{{nosuch .Name}}", "not defined"),
+            ("{{if .Name}}", "unexpected end"),
+        ] {
             assert!(render(template, &data).unwrap_err().contains(message), "{template}");
         }
     }

@@ -24,7 +24,8 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
     let args = unroot_engine::plan::command(spec, &config);
     let (run, exit) = (state.run.as_ref(), state.exit.as_ref());
     let live = state.is_live();
-    let env: Vec<String> = config.env.iter().cloned().chain(spec.process.env.iter().map(|(n, v)| format!("{n}={v}"))).collect();
+    let env: Vec<String> =
+        config.env.iter().cloned().chain(spec.process.env.iter().map(|(n, v)| format!("{n}={v}"))).collect();
     let ports = ports(record);
     let stop_signal = engine.stop_signal(record);
     let network_mode = spec.network.mode.clone().unwrap_or_else(|| "pasta".into());
@@ -39,7 +40,9 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
     let mut labels = config.labels.clone();
     labels.extend(spec.labels.clone());
     let maps = run.and_then(|r| r.maps.clone());
-    let observed = |m: &unroot_idmap::IdMap| m.extents().iter().map(|e| format!("{}:{}:{}", e.inside, e.outside, e.length)).collect::<Vec<_>>();
+    let observed = |m: &unroot_idmap::IdMap| {
+        m.extents().iter().map(|e| format!("{}:{}:{}", e.inside, e.outside, e.length)).collect::<Vec<_>>()
+    };
     Ok(json!({
         "Id": record.id,
         "Created": time(record.created),
@@ -151,9 +154,17 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
 
 /// `max-size` as inspect shows it.
 fn log_size(record: &Record) -> String {
-    let size = record.spec.log.options.iter().find_map(|o| o.strip_prefix("max-size=").or_else(|| o.strip_prefix("size=")));
+    let size = record
+        .spec
+        .log
+        .options
+        .iter()
+        .find_map(|o| o.strip_prefix("max-size=").or_else(|| o.strip_prefix("size=")));
     let bytes = size.and_then(unroot_engine::limits::parse_size).unwrap_or(0);
-    let (value, unit) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")].into_iter().find(|(factor, _)| bytes as f64 >= *factor).map_or((bytes as f64, "B"), |(f, u)| (bytes as f64 / f, u));
+    let (value, unit) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")]
+        .into_iter()
+        .find(|(factor, _)| bytes as f64 >= *factor)
+        .map_or((bytes as f64, "B"), |(f, u)| (bytes as f64 / f, u));
     let text = format!("{value:.3}");
     format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
@@ -183,8 +194,17 @@ fn mounts(record: &Record) -> Vec<Value> {
 }
 
 fn binds(record: &Record) -> Vec<String> {
-    let name = |m: &unroot_engine::spec::Mount| record.volumes.iter().find(|v| v.target == m.target).map_or(m.source.clone(), |v| v.name.clone());
-    record.spec.files.mounts.iter().filter(|m| !m.source.is_empty()).map(|m| format!("{}:{}", name(m), m.target)).collect()
+    let name = |m: &unroot_engine::spec::Mount| {
+        record.volumes.iter().find(|v| v.target == m.target).map_or(m.source.clone(), |v| v.name.clone())
+    };
+    record
+        .spec
+        .files
+        .mounts
+        .iter()
+        .filter(|m| !m.source.is_empty())
+        .map(|m| format!("{}:{}", name(m), m.target))
+        .collect()
 }
 
 fn ports(record: &Record) -> Value {
@@ -203,7 +223,15 @@ fn ports(record: &Record) -> Value {
 pub fn ports_text(record: &Record) -> String {
     let ports = record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten();
     ports
-        .map(|p| format!("{}:{}->{}/{}", p.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()), p.host, p.container, p.protocol))
+        .map(|p| {
+            format!(
+                "{}:{}->{}/{}",
+                p.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()),
+                p.host,
+                p.container,
+                p.protocol
+            )
+        })
         .collect::<Vec<_>>()
         .join(", ")
 }
@@ -224,7 +252,8 @@ pub fn status(state: &State) -> String {
 /// `docker inspect` of an image.
 pub fn image(engine: &Engine, image: &Image) -> Result<Value, CliError> {
     let names = engine.names_of(&image.id);
-    let digests: Vec<String> = names.iter().map(|n| format!("{}@{}", repository(n).0, image.digest)).collect();
+    let digests: Vec<String> =
+        names.iter().map(|n| format!("{}@{}", repository(n).0, image.digest)).collect();
     let config: Value = serde_json::to_value(&image.config.config).unwrap_or_default();
     let history: Value = serde_json::to_value(&image.config.history).unwrap_or_default();
     Ok(json!({
@@ -256,7 +285,17 @@ pub fn image(engine: &Engine, image: &Image) -> Result<Value, CliError> {
 /// Fields that templates ask for even where the image has none.
 fn with_defaults(mut config: Value) -> Value {
     if let Some(map) = config.as_object_mut() {
-        for (name, value) in [("Env", json!([])), ("Cmd", json!([])), ("Entrypoint", json!([])), ("Labels", Value::Null), ("User", json!("")), ("WorkingDir", json!("")), ("Volumes", Value::Null), ("ExposedPorts", Value::Null), ("StopSignal", json!(""))] {
+        for (name, value) in [
+            ("Env", json!([])),
+            ("Cmd", json!([])),
+            ("Entrypoint", json!([])),
+            ("Labels", Value::Null),
+            ("User", json!("")),
+            ("WorkingDir", json!("")),
+            ("Volumes", Value::Null),
+            ("ExposedPorts", Value::Null),
+            ("StopSignal", json!("")),
+        ] {
             map.entry(name).or_insert(value);
         }
     }

@@ -56,11 +56,8 @@ fn a_crate_depends_on_lower_floors_only() {
 #[test]
 fn unsafe_code_is_in_sys_alone() {
     for (name, manifest) in crates() {
-        let inherits = manifest
-            .get("lints")
-            .and_then(|l| l.get("workspace"))
-            .and_then(|w| w.as_bool())
-            .unwrap_or(false);
+        let inherits =
+            manifest.get("lints").and_then(|l| l.get("workspace")).and_then(|w| w.as_bool()).unwrap_or(false);
         assert_eq!(inherits, name != "sys", "crates/{name}: [lints] workspace = true, in all but sys");
     }
 }

@@ -91,7 +91,12 @@ fn parse_json(raw: &[u8]) -> Option<Line> {
 }
 
 /// Reads a log. `alive` says whether the container may still print; with `follow` the reading ends when it may not.
-pub fn read(path: &Path, options: &ReadOptions, mut alive: impl FnMut() -> bool, reader: &mut dyn Reader) -> io::Result<()> {
+pub fn read(
+    path: &Path,
+    options: &ReadOptions,
+    mut alive: impl FnMut() -> bool,
+    reader: &mut dyn Reader,
+) -> io::Result<()> {
     let mut sources: Vec<PathBuf> = vec![rotated(path), path.into()];
     sources.retain(|p| p.exists());
     let mut state = State { options, reader, done: false };
@@ -103,7 +108,8 @@ pub fn read(path: &Path, options: &ReadOptions, mut alive: impl FnMut() -> bool,
         None => 0,
     };
     let mut lines = 0;
-    let mut position = if options.tail == Some(0) { std::fs::metadata(path).map_or(0, |m| m.len()) } else { 0 };
+    let mut position =
+        if options.tail == Some(0) { std::fs::metadata(path).map_or(0, |m| m.len()) } else { 0 };
     for source in &sources {
         let mut file = BufReader::new(File::open(source)?);
         let mut raw = Vec::new();
@@ -167,7 +173,12 @@ fn count_lines(sources: &[PathBuf]) -> io::Result<usize> {
 }
 
 /// Goes on as the file grows, or is rotated.
-fn follow(path: &Path, mut position: u64, state: &mut State<'_>, alive: &mut dyn FnMut() -> bool) -> io::Result<()> {
+fn follow(
+    path: &Path,
+    mut position: u64,
+    state: &mut State<'_>,
+    alive: &mut dyn FnMut() -> bool,
+) -> io::Result<()> {
     let mut rest = Vec::new();
     while !state.done {
         // asked before the last read, so that nothing printed before the end is missed
@@ -233,7 +244,10 @@ mod tests {
         for n in 0..6 {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes());
         }
-        assert_eq!(all(&path, &ReadOptions::default()), (0..6).map(|n| format!("line {n}\n")).collect::<String>());
+        assert_eq!(
+            all(&path, &ReadOptions::default()),
+            (0..6).map(|n| format!("line {n}\n")).collect::<String>()
+        );
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -62,7 +62,8 @@ impl Writer {
         }
         let written = self.append(&text);
         if let Err(e) = written {
-            self.failure.get_or_insert(format!("write {}: {e}: the rest of the log is lost", self.path.display()));
+            self.failure
+                .get_or_insert(format!("write {}: {e}: the rest of the log is lost", self.path.display()));
             self.file = None;
         }
     }

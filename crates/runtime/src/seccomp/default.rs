@@ -60,9 +60,12 @@ const MESSAGES: &str = "accept accept4 bind connect getpeername getsockname gets
 /// Those that a capability opens.
 const BY_CAPABILITY: &[(&str, &str)] = &[
     ("DAC_READ_SEARCH", "open_by_handle_at"),
-    ("SYS_ADMIN", "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr \
+    (
+        "SYS_ADMIN",
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr \
         move_mount open_tree open_tree_attr perf_event_open pivot_root quotactl quotactl_fd setdomainname sethostname \
-        setns syslog umount umount2 unshare"),
+        setns syslog umount umount2 unshare",
+    ),
     ("SYS_BOOT", "reboot"),
     ("SYS_CHROOT", "chroot"),
     ("SYS_MODULE", "delete_module init_module finit_module"),
@@ -99,21 +102,33 @@ pub fn rules(capabilities: u64) -> Rules {
     for name in DENIED.split_whitespace() {
         calls.insert(name.into(), always(EPERM));
     }
-    for name in [FILES, WAITING, MEMORY, PROCESSES, MESSAGES].iter().flat_map(|group| group.split_whitespace()) {
+    for name in
+        [FILES, WAITING, MEMORY, PROCESSES, MESSAGES].iter().flat_map(|group| group.split_whitespace())
+    {
         // (a trailing underscore keeps a call in its group for the reader, though a capability gates it)
         if !name.ends_with('_') {
             calls.insert(name.into(), always(ALLOW));
         }
     }
-    let one = |argument, compare, value, action| Rule { conditions: vec![Condition { argument, compare, value }], action };
-    calls.insert("socket".into(), vec![one(0, Compare::NotEqual, AF_VSOCK, ALLOW), one(0, Compare::Equal, AF_VSOCK, EPERM)]);
+    let one = |argument, compare, value, action| Rule {
+        conditions: vec![Condition { argument, compare, value }],
+        action,
+    };
+    calls.insert(
+        "socket".into(),
+        vec![one(0, Compare::NotEqual, AF_VSOCK, ALLOW), one(0, Compare::Equal, AF_VSOCK, EPERM)],
+    );
     let personality = PERSONALITIES.map(|value| one(0, Compare::Equal, value, ALLOW));
     calls.insert("personality".into(), personality.into_iter().chain(always(EPERM)).collect());
-    let clone = vec![one(0, Compare::MaskedEqual(NAMESPACES), 0, ALLOW), Rule { conditions: Vec::new(), action: EPERM }];
+    let clone = vec![
+        one(0, Compare::MaskedEqual(NAMESPACES), 0, ALLOW),
+        Rule { conditions: Vec::new(), action: EPERM },
+    ];
     calls.insert("clone".into(), clone);
     calls.insert("clone3".into(), always(ENOSYS));
     for (capability, names) in BY_CAPABILITY {
-        let number = capability_names().iter().position(|known| known == capability).expect("a known capability");
+        let number =
+            capability_names().iter().position(|known| known == capability).expect("a known capability");
         if capabilities & (1 << number) != 0 {
             calls.extend(names.split_whitespace().map(|name| (name.to_string(), always(ALLOW))));
         }

@@ -95,8 +95,11 @@ pub fn compile(profile: &Profile, capabilities: &Capabilities) -> Result<Option<
         Profile::Unconfined => return Ok(None),
         Profile::Default => default::rules(bits),
         Profile::File(path) => {
-            let text = std::fs::read(path).map_err(|e| Error::Spec(format!("opening seccomp profile failed: open {}: {e}", path.display())))?;
-            profile::parse(&text, bits).map_err(|e| Error::Spec(format!("seccomp profile {}: {e}", path.display())))?
+            let text = std::fs::read(path).map_err(|e| {
+                Error::Spec(format!("opening seccomp profile failed: open {}: {e}", path.display()))
+            })?;
+            profile::parse(&text, bits)
+                .map_err(|e| Error::Spec(format!("seccomp profile {}: {e}", path.display())))?
         }
     };
     Ok(Some(assemble(&rules)))
@@ -142,7 +145,11 @@ fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
 /// The whole program.
 pub fn assemble(rules: &Rules) -> Vec<Instruction> {
     let native = section(rules, native_number);
-    let compat = if rules.compat { section(rules, compat_number) } else { vec![instruction(RETURN, 0, 0, KILL_PROCESS)] };
+    let compat = if rules.compat {
+        section(rules, compat_number)
+    } else {
+        vec![instruction(RETURN, 0, 0, KILL_PROCESS)]
+    };
     let mut program = vec![
         instruction(LOAD, 0, 0, ARCHITECTURE_OFFSET),
         instruction(JUMP_EQUAL, 1, 0, NATIVE),
@@ -234,16 +241,24 @@ fn test(condition: &Condition, skip: u8) -> Vec<Instruction> {
     let jump = |code, jt, jf, k| instruction(code, jt, jf, k);
     match condition.compare {
         Compare::Equal => vec![
-            load(high), jump(JUMP_EQUAL, 0, skip + 2, value_high),
-            load(low), jump(JUMP_EQUAL, 0, skip, value_low),
+            load(high),
+            jump(JUMP_EQUAL, 0, skip + 2, value_high),
+            load(low),
+            jump(JUMP_EQUAL, 0, skip, value_low),
         ],
         Compare::NotEqual => vec![
-            load(high), jump(JUMP_EQUAL, 0, 2, value_high),
-            load(low), jump(JUMP_EQUAL, skip, 0, value_low),
+            load(high),
+            jump(JUMP_EQUAL, 0, 2, value_high),
+            load(low),
+            jump(JUMP_EQUAL, skip, 0, value_low),
         ],
         Compare::MaskedEqual(mask) => vec![
-            load(high), instruction(AND, 0, 0, (mask >> 32) as u32), jump(JUMP_EQUAL, 0, skip + 3, value_high),
-            load(low), instruction(AND, 0, 0, mask as u32), jump(JUMP_EQUAL, 0, skip, value_low),
+            load(high),
+            instruction(AND, 0, 0, (mask >> 32) as u32),
+            jump(JUMP_EQUAL, 0, skip + 3, value_high),
+            load(low),
+            instruction(AND, 0, 0, mask as u32),
+            jump(JUMP_EQUAL, 0, skip, value_low),
         ],
         Compare::Greater => ordered(high, low, value_high, value_low, JUMP_GREATER, skip, false),
         Compare::GreaterEqual => ordered(high, low, value_high, value_low, JUMP_GREATER_EQUAL, skip, false),
@@ -253,7 +268,15 @@ fn test(condition: &Condition, skip: u8) -> Vec<Instruction> {
 }
 
 /// `arg > value` and its like: the upper halves decide unless they are equal. `negated` turns the answer.
-fn ordered(high: u32, low: u32, value_high: u32, value_low: u32, code: u16, skip: u8, negated: bool) -> Vec<Instruction> {
+fn ordered(
+    high: u32,
+    low: u32,
+    value_high: u32,
+    value_low: u32,
+    code: u16,
+    skip: u8,
+    negated: bool,
+) -> Vec<Instruction> {
     let (yes, no) = if negated { (skip, 0) } else { (0, skip) };
     let after = |distance: u8, target: u8| if target == 0 { distance } else { distance + target };
     vec![
@@ -303,21 +326,34 @@ mod tests {
         let values = [0u64, 1, 7, 8, 9, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0008, u64::MAX];
         type Meaning = fn(u64, u64) -> bool;
         let all: [(Compare, Meaning); 6] = [
-            (Compare::Equal, |a, b| a == b), (Compare::NotEqual, |a, b| a != b), (Compare::Less, |a, b| a < b),
-            (Compare::LessEqual, |a, b| a <= b), (Compare::Greater, |a, b| a > b), (Compare::GreaterEqual, |a, b| a >= b),
+            (Compare::Equal, |a, b| a == b),
+            (Compare::NotEqual, |a, b| a != b),
+            (Compare::Less, |a, b| a < b),
+            (Compare::LessEqual, |a, b| a <= b),
+            (Compare::Greater, |a, b| a > b),
+            (Compare::GreaterEqual, |a, b| a >= b),
         ];
         for (compare, meaning) in all {
             for value in values {
                 let condition = Condition { argument: 1, compare, value };
                 let rules = Rules {
                     default: ERRNO | 1,
-                    calls: [("read".to_string(), vec![Rule { conditions: vec![condition, condition], action: ALLOW }])].into(),
+                    calls: [(
+                        "read".to_string(),
+                        vec![Rule { conditions: vec![condition, condition], action: ALLOW }],
+                    )]
+                    .into(),
                     compat: false,
                 };
                 let program = assemble(&rules);
                 for argument in values {
-                    let got = run(&program, NATIVE, native_number("read").unwrap(), [0, argument, 0, 0, 0, 0]);
-                    assert_eq!(got == ALLOW, meaning(argument, value), "{argument:#x} {compare:?} {value:#x}");
+                    let got =
+                        run(&program, NATIVE, native_number("read").unwrap(), [0, argument, 0, 0, 0, 0]);
+                    assert_eq!(
+                        got == ALLOW,
+                        meaning(argument, value),
+                        "{argument:#x} {compare:?} {value:#x}"
+                    );
                 }
             }
         }
@@ -329,23 +365,63 @@ mod tests {
 
     #[test]
     fn the_default_profile() {
-        let bits = |names: &[&str]| capability_bits(&names.iter().map(|s| s.to_string()).collect::<Vec<_>>()).unwrap();
+        let bits = |names: &[&str]| {
+            capability_bits(&names.iter().map(|s| s.to_string()).collect::<Vec<_>>()).unwrap()
+        };
         let usual = assemble(&default::rules(bits(&["CHOWN", "SETUID"])));
         let none = [0; 6];
-        for name in ["read", "openat", "execve", "clone", "futex", "mmap", "socketpair", "epoll_wait", "statx", "rseq"] {
+        for name in [
+            "read",
+            "openat",
+            "execve",
+            "clone",
+            "futex",
+            "mmap",
+            "socketpair",
+            "epoll_wait",
+            "statx",
+            "rseq",
+        ] {
             assert_eq!(decide(&usual, name, none), ALLOW, "{name}");
         }
-        for name in ["mount", "bpf", "keyctl", "add_key", "kexec_load", "init_module", "perf_event_open", "userfaultfd", "ptrace", "io_uring_setup", "reboot", "swapon", "setns", "unshare", "open_by_handle_at", "mount_setattr", "process_vm_writev", "settimeofday"] {
+        for name in [
+            "mount",
+            "bpf",
+            "keyctl",
+            "add_key",
+            "kexec_load",
+            "init_module",
+            "perf_event_open",
+            "userfaultfd",
+            "ptrace",
+            "io_uring_setup",
+            "reboot",
+            "swapon",
+            "setns",
+            "unshare",
+            "open_by_handle_at",
+            "mount_setattr",
+            "process_vm_writev",
+            "settimeofday",
+        ] {
             let got = decide(&usual, name, none);
             // (ptrace is open to everybody since Linux 4.8, where it cannot get round a filter any more)
             assert!(name == "ptrace" || got == ERRNO | 1, "{name}: {got:#x}");
         }
         assert_eq!(decide(&usual, "clone3", none), ERRNO | 38);
-        assert_eq!(decide(&usual, "clone", [0x1000_0000, 0, 0, 0, 0, 0]), ERRNO | 1, "clone of a user namespace");
+        assert_eq!(
+            decide(&usual, "clone", [0x1000_0000, 0, 0, 0, 0, 0]),
+            ERRNO | 1,
+            "clone of a user namespace"
+        );
         assert_eq!(decide(&usual, "socket", [40, 0, 0, 0, 0, 0]), ERRNO | 1, "AF_VSOCK");
         assert_eq!(decide(&usual, "socket", [2, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(decide(&usual, "personality", [0x8, 0, 0, 0, 0, 0]), ALLOW);
-        assert_eq!(decide(&usual, "personality", [0x0040_0000, 0, 0, 0, 0, 0]), ERRNO | 1, "ADDR_NO_RANDOMIZE");
+        assert_eq!(
+            decide(&usual, "personality", [0x0040_0000, 0, 0, 0, 0, 0]),
+            ERRNO | 1,
+            "ADDR_NO_RANDOMIZE"
+        );
         assert_eq!(run(&usual, 0xdead, 0, none), KILL_PROCESS);
         assert_eq!(run(&usual, NATIVE, 100_000, none), ERRNO | 38, "a call that nobody knows yet");
         let admin = assemble(&default::rules(bits(&["SYS_ADMIN"])));

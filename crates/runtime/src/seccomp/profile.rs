@@ -65,7 +65,10 @@ pub fn parse(text: &[u8], capabilities: u64) -> Result<Rules, String> {
     let file: File = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     let mut rules = Rules {
         default: action(&file.default_action, file.default_errno_ret)?,
-        compat: file.architectures.iter().chain(file.arch_map.iter().flat_map(|m| m.sub_architectures.iter().flatten()))
+        compat: file
+            .architectures
+            .iter()
+            .chain(file.arch_map.iter().flat_map(|m| m.sub_architectures.iter().flatten()))
             .any(|a| matches!(a.as_str(), "SCMP_ARCH_X86" | "SCMP_ARCH_ARM")),
         ..Rules::default()
     };
@@ -101,7 +104,13 @@ impl Filter {
         if let Some(wanted) = &self.min_kernel {
             verdicts.push(kernel() >= version(wanted));
         }
-        Ok(if verdicts.is_empty() { empty } else if empty { verdicts.iter().all(|v| *v) } else { verdicts.iter().any(|v| *v) })
+        Ok(if verdicts.is_empty() {
+            empty
+        } else if empty {
+            verdicts.iter().all(|v| *v)
+        } else {
+            verdicts.iter().any(|v| *v)
+        })
     }
 }
 
@@ -122,7 +131,9 @@ fn action(name: &str, errno: Option<u32>) -> Result<Action, String> {
         "SCMP_ACT_TRAP" => Ok(TRAP),
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Ok(KILL_THREAD),
         "SCMP_ACT_KILL_PROCESS" => Ok(KILL_PROCESS),
-        _ => Err(format!("action {name:?} is not one of SCMP_ACT_ALLOW, ERRNO, LOG, TRAP, KILL, KILL_THREAD, KILL_PROCESS")),
+        _ => Err(format!(
+            "action {name:?} is not one of SCMP_ACT_ALLOW, ERRNO, LOG, TRAP, KILL, KILL_THREAD, KILL_PROCESS"
+        )),
     }
 }
 

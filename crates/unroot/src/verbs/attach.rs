@@ -31,6 +31,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
     if !State::observe(&engine.dirs, &record.id)?.is_live() {
         return Err(CliError::new("you can only attach to running containers"));
     }
-    let socket = unroot_monitor::attach::connect_to(&engine.dirs.run_container(&record.id), true).map_err(CliError::new)?;
+    let socket = unroot_monitor::attach::connect_to(&engine.dirs.run_container(&record.id), true)
+        .map_err(CliError::new)?;
     follow(&engine, &record, socket, args, detach_keys(args)?)
 }

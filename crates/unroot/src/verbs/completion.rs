@@ -16,7 +16,11 @@ pub const VERB: Verb = Verb {
             "bash" => bash(),
             "zsh" => format!("#compdef unroot\nautoload -U +X bashcompinit && bashcompinit\n{}", bash()),
             "fish" => fish(),
-            other => return Err(CliError::new(format!("no completion for the shell \"{other}\": there are bash, zsh and fish"))),
+            other => {
+                return Err(CliError::new(format!(
+                    "no completion for the shell \"{other}\": there are bash, zsh and fish"
+                )));
+            }
         };
         output::raw(text.as_bytes());
         Ok(0)
@@ -34,7 +38,8 @@ fn arguments(verb: &Verb) -> &'static str {
 }
 
 fn first_words() -> Vec<&'static str> {
-    let mut words: Vec<&str> = VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.split(' ').next()).collect();
+    let mut words: Vec<&str> =
+        VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.split(' ').next()).collect();
     words.sort_unstable();
     words.dedup();
     words
@@ -45,13 +50,21 @@ fn bash() -> String {
     for verb in VERBS {
         let flags: Vec<String> = (verb.flags)().iter().map(|f| format!("--{}", f.long)).collect();
         for name in verb.names {
-            cases += &format!("    \"{name}\") flags=\"{}\"; names='{}' ;;\n", flags.join(" "), arguments(verb).replace('\'', "'\\''"));
+            cases += &format!(
+                "    \"{name}\") flags=\"{}\"; names='{}' ;;\n",
+                flags.join(" "),
+                arguments(verb).replace('\'', "'\\''")
+            );
         }
     }
     let mut groups = String::new();
     for group in ["container", "image", "volume"] {
-        let inner: Vec<&str> = VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.strip_prefix(&format!("{group} "))).collect();
-        groups += &format!("    {group}) COMPREPLY=($(compgen -W \"{}\" -- \"$current\")); return ;;\n", inner.join(" "));
+        let inner: Vec<&str> =
+            VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.strip_prefix(&format!("{group} "))).collect();
+        groups += &format!(
+            "    {group}) COMPREPLY=($(compgen -W \"{}\" -- \"$current\")); return ;;\n",
+            inner.join(" ")
+        );
     }
     format!(
         "_unroot() {{\n  local current=${{COMP_WORDS[COMP_CWORD]}} flags= names=true\n  if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY=($(compgen -W \"{}\" -- \"$current\")); return; fi\n  if [ \"$COMP_CWORD\" = 2 ]; then case ${{COMP_WORDS[1]}} in\n{groups}  esac; fi\n  case \"${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}\" in\n    container\\ *|image\\ *|volume\\ *) verb=\"${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}\" ;;\n    *) verb=${{COMP_WORDS[1]}} ;;\n  esac\n  case $verb in\n{cases}  esac\n  case $current in\n    -*) COMPREPLY=($(compgen -W \"$flags\" -- \"$current\")) ;;\n    *) COMPREPLY=($(compgen -W \"$(eval \"$names\")\" -- \"$current\")) ;;\n  esac\n}}\ncomplete -o default -F _unroot unroot podman docker\n",
@@ -66,10 +79,17 @@ fn fish() -> String {
     }
     for verb in VERBS.iter().filter(|v| !v.names[0].contains(' ')) {
         let name = verb.names[0];
-        text += &format!("complete -c unroot -n '__fish_seen_subcommand_from {name}' -a \"({})\"\n", arguments(verb));
+        text += &format!(
+            "complete -c unroot -n '__fish_seen_subcommand_from {name}' -a \"({})\"\n",
+            arguments(verb)
+        );
         for flag in (verb.flags)() {
             let short = if flag.short == ' ' { String::new() } else { format!(" -s {}", flag.short) };
-            text += &format!("complete -c unroot -n '__fish_seen_subcommand_from {name}' -l {}{short} -d '{}'\n", flag.long, flag.help.replace('\'', "\\'"));
+            text += &format!(
+                "complete -c unroot -n '__fish_seen_subcommand_from {name}' -l {}{short} -d '{}'\n",
+                flag.long,
+                flag.help.replace('\'', "\\'")
+            );
         }
     }
     text

@@ -19,7 +19,8 @@ pub const VERB: Verb = Verb {
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let spec = run_flags::spec(args, "create")?;
-    let created = global.engine()?.create(spec, &run_flags::pull_options(args)?, &Shown::new(args.is("quiet")))?;
+    let created =
+        global.engine()?.create(spec, &run_flags::pull_options(args)?, &Shown::new(args.is("quiet")))?;
     output::line(&created.record.id);
     Ok(0)
 }

@@ -97,7 +97,8 @@ impl Shown {
         command.args(["unroot/hello", "/hello", "--facts"]);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(CliError::new)?;
         let mut running = Running(child);
-        let lines = BufReader::new(running.0.stdout.take().ok_or_else(|| CliError::new("no output"))?).lines();
+        let lines =
+            BufReader::new(running.0.stdout.take().ok_or_else(|| CliError::new("no output"))?).lines();
         let mut facts: BTreeMap<String, String> = BTreeMap::new();
         let mut map = Vec::new();
         for line in lines.map_while(Result::ok) {
@@ -120,7 +121,8 @@ impl Shown {
         let outside_uid = uid_of(run.process.pid);
         let namespace = fs::File::open(format!("/proc/{}/ns/user", run.process.pid)).ok();
         let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
-        let word = |key: &str| facts.get(key).and_then(|v| v.split_whitespace().next()).unwrap_or("?").to_string();
+        let word =
+            |key: &str| facts.get(key).and_then(|v| v.split_whitespace().next()).unwrap_or("?").to_string();
         Ok(Self {
             engine_name: engine.user.name.clone(),
             engine_is_root: !engine.user.is_rootless(),
@@ -138,11 +140,16 @@ impl Shown {
     }
 
     fn picture(&self, title: &str, paint: &Paint) -> String {
-        let inside = format!("uid {} ({})", self.inside_uid, if self.inside_uid == "0" { "root" } else { "sync" });
-        let outside = format!("uid {} ({})", self.outside_uid, self.outside_name.as_deref().unwrap_or("nobody's"));
+        let inside =
+            format!("uid {} ({})", self.inside_uid, if self.inside_uid == "0" { "root" } else { "sync" });
+        let outside =
+            format!("uid {} ({})", self.outside_uid, self.outside_name.as_deref().unwrap_or("nobody's"));
         let mut text = format!("\n {}\n", paint.head(&format!("{} {title}", unroot_engine::program())));
         let bar = "─".repeat(35);
-        text += &format!(" ┌{bar}┐   ┌{bar}┐\n │ {:<33} │   │ {:<33} │\n ├{bar}┤   ├{bar}┤\n", "inside the container", "outside, on the host");
+        text += &format!(
+            " ┌{bar}┐   ┌{bar}┐\n │ {:<33} │   │ {:<33} │\n ├{bar}┤   ├{bar}┤\n",
+            "inside the container", "outside, on the host"
+        );
         let rows = [
             (format!("process   {inside}"), format!("process   {outside}")),
             (format!("pid       1"), format!("engine    {}", self.engine_name)),
@@ -153,23 +160,49 @@ impl Shown {
         }
         text += &format!(" └{bar}┘   └{bar}┘\n   ids");
         for (n, [first, outside, length]) in self.map.iter().take(4).enumerate() {
-            let range = |start: u64| if *length == 1 { start.to_string() } else { format!("{start}..{}", start + length - 1) };
-            let mark = if self.outside_uid.parse::<u64>().is_ok_and(|uid| (*outside..outside + length).contains(&uid)) { " ◀ this process" } else { "" };
-            text += &format!("{}{:>16} ━━▶ {:<24}{mark}\n", if n == 0 { "" } else { "      " }, range(*first), range(*outside));
+            let range = |start: u64| {
+                if *length == 1 { start.to_string() } else { format!("{start}..{}", start + length - 1) }
+            };
+            let mark = if self
+                .outside_uid
+                .parse::<u64>()
+                .is_ok_and(|uid| (*outside..outside + length).contains(&uid))
+            {
+                " ◀ this process"
+            } else {
+                ""
+            };
+            text += &format!(
+                "{}{:>16} ━━▶ {:<24}{mark}\n",
+                if n == 0 { "" } else { "      " },
+                range(*first),
+                range(*outside)
+            );
         }
         text += &self.defence(paint);
         text
     }
 
     fn defence(&self, paint: &Paint) -> String {
-        let held: Vec<&str> = capability_names().iter().enumerate().filter(|(n, _)| self.capabilities & (1 << n) != 0).map(|(_, name)| *name).collect();
+        let held: Vec<&str> = capability_names()
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| self.capabilities & (1 << n) != 0)
+            .map(|(_, name)| *name)
+            .collect();
         let scope = match (self.own_namespace, self.owner) {
-            (true, Some(uid)) => format!("over a user namespace of uid {uid} ({})", host_user(uid).unwrap_or_default()),
+            (true, Some(uid)) => {
+                format!("over a user namespace of uid {uid} ({})", host_user(uid).unwrap_or_default())
+            }
             (true, None) => "over a user namespace of its own".into(),
             (false, _) => "over the host".into(),
         };
         let mark = |good: bool| if good { paint.good("✔") } else { paint.bad("✘") };
-        let capabilities = if held.is_empty() { "no capabilities".to_string() } else { format!("{} capabilities, {scope}", held.len()) };
+        let capabilities = if held.is_empty() {
+            "no capabilities".to_string()
+        } else {
+            format!("{} capabilities, {scope}", held.len())
+        };
         format!(
             "   defence\n      {} engine is not root         {} process inside is not root\n      {} {capabilities}\n      {} seccomp filter             {} no_new_privs\n",
             mark(!self.engine_is_root),
@@ -183,7 +216,10 @@ impl Shown {
 
 fn uid_of(pid: u32) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.lines().find_map(|l| l.strip_prefix("Uid:")?.split_whitespace().nth(1).map(str::to_string)).unwrap_or_else(|| "?".into())
+    status
+        .lines()
+        .find_map(|l| l.strip_prefix("Uid:")?.split_whitespace().nth(1).map(str::to_string))
+        .unwrap_or_else(|| "?".into())
 }
 
 fn conclusion(verdicts: &[(bool, bool, String)], paint: &Paint) -> String {

@@ -42,18 +42,28 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let record = match (args.is("latest"), args.value("cidfile")) {
         (true, _) => unroot_engine::record::latest(&engine.dirs)?,
         (_, Some(file)) => {
-            let text = std::fs::read_to_string(file).map_err(|e| CliError::new(format!("reading CIDFile: open {file}: {}", unroot_engine::plan::reason(&e))))?;
+            let text = std::fs::read_to_string(file).map_err(|e| {
+                CliError::new(format!("reading CIDFile: open {file}: {}", unroot_engine::plan::reason(&e)))
+            })?;
             engine.find(text.trim())?
         }
-        _ => engine.find(words.next().ok_or_else(|| CliError::new("exec requires the name or ID of a container or the --latest or --cidfile flag"))?)?,
+        _ => engine.find(words.next().ok_or_else(|| {
+            CliError::new("exec requires the name or ID of a container or the --latest or --cidfile flag")
+        })?)?,
     };
     let command: Vec<String> = words.cloned().collect();
     if command.is_empty() {
-        return Err(CliError::new("must provide a non-empty command to start an exec session: invalid argument"));
+        return Err(CliError::new(
+            "must provide a non-empty command to start an exec session: invalid argument",
+        ));
     }
     let preserve_fds = args.number("preserve-fds")?.unwrap_or(0);
-    if let Some(fd) = (3..3 + preserve_fds).find(|fd| !std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists()) {
-        return Err(CliError::new(format!("file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed")));
+    if let Some(fd) =
+        (3..3 + preserve_fds).find(|fd| !std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists())
+    {
+        return Err(CliError::new(format!(
+            "file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed"
+        )));
     }
     let spec = ExecSpec {
         command,

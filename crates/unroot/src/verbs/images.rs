@@ -16,7 +16,12 @@ pub const VERB: Verb = Verb {
         vec![
             flag("all", 'a', Kind::Bool, "Those without a name that others are made of, too"),
             flag("digests", ' ', Kind::Bool, "Show digests"),
-            flag("filter", 'f', Kind::Repeat, "Those for which this holds: reference=, id=, dangling=, label="),
+            flag(
+                "filter",
+                'f',
+                Kind::Repeat,
+                "Those for which this holds: reference=, id=, dangling=, label=",
+            ),
             flag("format", ' ', Kind::Value, "json, or a Go template"),
             flag("no-trunc", ' ', Kind::Bool, "Whole ids"),
             flag("noheading", 'n', Kind::Bool, "No headings"),
@@ -30,8 +35,14 @@ pub const VERB: Verb = Verb {
 };
 
 const HEADINGS: [(&str, &str); 8] = [
-    ("Repository", "REPOSITORY"), ("Tag", "TAG"), ("ID", "IMAGE ID"), ("Created", "CREATED"), ("Size", "SIZE"),
-    ("Digest", "DIGEST"), ("CreatedSince", "CREATED"), ("CreatedAt", "CREATED"),
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("ID", "IMAGE ID"),
+    ("Created", "CREATED"),
+    ("Size", "SIZE"),
+    ("Digest", "DIGEST"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED"),
 ];
 
 fn run(global: &Global, args: &Args) -> Outcome {
@@ -52,7 +63,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
         let own: Vec<&String> = names.iter().filter(|(_, id)| *id == image.id).map(|(n, _)| n).collect();
         let created = image.config.created.as_deref().and_then(unroot_monitor::log::parse_time).unwrap_or(0);
         let age = format!("{} ago", ago((unroot_monitor::log::now() - created) / 1_000_000_000));
-        let shown: Vec<(String, String)> = if own.is_empty() { vec![("<none>".into(), "<none>".into())] } else { own.iter().map(|n| repository(n)).collect() };
+        let shown: Vec<(String, String)> = if own.is_empty() {
+            vec![("<none>".into(), "<none>".into())]
+        } else {
+            own.iter().map(|n| repository(n)).collect()
+        };
         for (repository, tag) in shown {
             if !holds(args, &image, &format!("{repository}:{tag}"))? {
                 continue;
@@ -84,7 +99,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
         }
         return Ok(0);
     }
-    let default = if args.is("digests") { "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}" } else { "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}" };
+    let default = if args.is("digests") {
+        "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
+    } else {
+        "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
+    };
     formatted(args.value("format").unwrap_or(default), &rows, &HEADINGS, args.is("noheading"))?;
     Ok(0)
 }
@@ -93,7 +112,14 @@ fn holds(args: &Args, image: &unroot_store::Image, name: &str) -> Result<bool, c
     for filter in args.all("filter") {
         let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
         let ok = match key {
-            "reference" => name == value || unroot_engine::plan::glob(value, name) || name.ends_with(&format!("/{value}")) || name.rsplit_once(':').is_some_and(|(r, _)| r == value || r.ends_with(&format!("/{value}"))),
+            "reference" => {
+                name == value
+                    || unroot_engine::plan::glob(value, name)
+                    || name.ends_with(&format!("/{value}"))
+                    || name
+                        .rsplit_once(':')
+                        .is_some_and(|(r, _)| r == value || r.ends_with(&format!("/{value}")))
+            }
             "id" => image.id.starts_with(value.trim_start_matches("sha256:")),
             "dangling" => (name == "<none>:<none>") == (value != "false"),
             "label" => match value.split_once('=') {

@@ -19,7 +19,12 @@ pub const VERB: Verb = Verb {
     flags: || {
         vec![
             flag("arch", ' ', Kind::Value, "Architecture of the image"),
-            flag("change", 'c', Kind::Repeat, "Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"),
+            flag(
+                "change",
+                'c',
+                Kind::Repeat,
+                "Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR",
+            ),
             flag("message", 'm', Kind::Value, "Message of the history"),
             flag("os", ' ', Kind::Value, "Operating system of the image"),
             flag("quiet", 'q', Kind::Bool, "Do not show how it goes"),
@@ -52,10 +57,18 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let path = &args.rest[0];
     let source: Box<dyn Read + Send> = match path.as_str() {
         "-" => Box::new(std::io::stdin()),
-        path => Box::new(File::open(path).map_err(|e| CliError::new(format!("open {path}: {}", unroot_engine::plan::reason(&e))))?),
+        path => Box::new(
+            File::open(path)
+                .map_err(|e| CliError::new(format!("open {path}: {}", unroot_engine::plan::reason(&e))))?,
+        ),
     };
     let comment = args.value("message").map_or_else(|| format!("imported from {path}"), str::to_string);
-    let history = History { created, created_by: Some(format!("/bin/sh -c #(nop) ADD file:{path} in /")), comment: Some(comment), empty_layer: false };
+    let history = History {
+        created,
+        created_by: Some(format!("/bin/sh -c #(nop) ADD file:{path} in /")),
+        comment: Some(comment),
+        empty_layer: false,
+    };
     let check = |path: &str, uid: u64, gid: u64| ids.check(path, uid, gid);
     let image = engine.store.import(source, image_config, history, &check, now).map_err(|e| match e {
         unroot_store::Error::Ids(text) => CliError::from(ids.error(path, &text)),
@@ -77,7 +90,12 @@ fn apply(config: &mut Config, change: &str) -> Result<(), CliError> {
         Ok(list) => list,
         Err(_) => vec!["/bin/sh".into(), "-c".into(), value.into()],
     };
-    let pair = || value.split_once(['=', ' ']).map(|(k, v)| (k.to_string(), v.trim_matches('"').to_string())).ok_or_else(broken);
+    let pair = || {
+        value
+            .split_once(['=', ' '])
+            .map(|(k, v)| (k.to_string(), v.trim_matches('"').to_string()))
+            .ok_or_else(broken)
+    };
     match key.as_str() {
         "CMD" => config.cmd = list(),
         "ENTRYPOINT" => config.entrypoint = list(),
@@ -89,15 +107,24 @@ fn apply(config: &mut Config, change: &str) -> Result<(), CliError> {
             let (name, value) = pair()?;
             config.labels.insert(name, value);
         }
-        "EXPOSE" => drop(config.exposed_ports.insert(if value.contains('/') { value.into() } else { format!("{value}/tcp") }, serde_json::json!({}))),
+        "EXPOSE" => drop(config.exposed_ports.insert(
+            if value.contains('/') { value.into() } else { format!("{value}/tcp") },
+            serde_json::json!({}),
+        )),
         "VOLUME" => {
             let paths = serde_json::from_str::<Vec<String>>(value).unwrap_or_else(|_| vec![value.into()]);
-            config.volumes.extend(paths.into_iter().map(|p| (p, serde_json::json!({}))).collect::<BTreeMap<_, _>>());
+            config
+                .volumes
+                .extend(paths.into_iter().map(|p| (p, serde_json::json!({}))).collect::<BTreeMap<_, _>>());
         }
         "STOPSIGNAL" => config.stop_signal = value.into(),
         "USER" => config.user = value.into(),
         "WORKDIR" => config.working_dir = value.into(),
-        _ => return Err(CliError::new(format!("invalid change \"{change}\" - {key} is not one of CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"))),
+        _ => {
+            return Err(CliError::new(format!(
+                "invalid change \"{change}\" - {key} is not one of CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"
+            )));
+        }
     }
     Ok(())
 }

@@ -15,7 +15,12 @@ pub const VERB: Verb = Verb {
     names: &["info"],
     usage: "[options]",
     about: "Show the engine and its host",
-    flags: || vec![flag("format", 'f', Kind::Value, "json, or a Go template"), flag("debug", 'D', Kind::Bool, "More")],
+    flags: || {
+        vec![
+            flag("format", 'f', Kind::Value, "json, or a Go template"),
+            flag("debug", 'D', Kind::Bool, "More"),
+        ]
+    },
     interspersed: true,
     count: (0, 0),
     run,
@@ -25,14 +30,26 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let uname = rustix::system::uname();
     let text = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
-    let map = |m: &unroot_idmap::IdMap| m.extents().iter().map(|e| json!({"container_id": e.inside, "host_id": e.outside, "size": e.length})).collect::<Vec<_>>();
+    let map = |m: &unroot_idmap::IdMap| {
+        m.extents()
+            .iter()
+            .map(|e| json!({"container_id": e.inside, "host_id": e.outside, "size": e.length}))
+            .collect::<Vec<_>>()
+    };
     let containers = engine.containers()?;
-    let states: Vec<_> = containers.iter().filter_map(|r| unroot_engine::State::observe(&engine.dirs, &r.id).ok()).collect();
+    let states: Vec<_> =
+        containers.iter().filter_map(|r| unroot_engine::State::observe(&engine.dirs, &r.id).ok()).collect();
     let running = states.iter().filter(|s| s.is_live()).count();
     let namespace = engine.enter()?;
     let cgroup_v2 = fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = |name: &str| memory.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024;
+    let kib = |name: &str| {
+        memory
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024
+    };
     let data = json!({
         "Host": {
             "Arch": architecture(), "OS": "linux", "Os": "linux", "Kernel": text(uname.release()), "Hostname": text(uname.nodename()),
@@ -68,7 +85,13 @@ fn run(global: &Global, args: &Args) -> Outcome {
 /// os-release(5)
 fn distribution() -> Value {
     let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix('=')).unwrap_or("unknown").trim_matches('"').to_string();
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or("unknown")
+            .trim_matches('"')
+            .to_string()
+    };
     json!({"Distribution": field("ID"), "Version": field("VERSION_ID"), "Codename": field("VERSION_CODENAME")})
 }
 
@@ -90,12 +113,21 @@ fn yaml(value: &Value, depth: usize) -> String {
     };
     map.iter()
         .map(|(key, value)| match value {
-            Value::Object(inner) if !inner.is_empty() => format!("{pad}{}:\n{}", small(key), yaml(value, depth + 1)),
+            Value::Object(inner) if !inner.is_empty() => {
+                format!("{pad}{}:\n{}", small(key), yaml(value, depth + 1))
+            }
             Value::Array(items) if items.iter().any(Value::is_object) => {
-                let lines: String = items.iter().map(|i| format!("{pad}- {}\n", yaml(i, 0).trim_end().replace('\n', &format!("\n{pad}  ")))).collect();
+                let lines: String = items
+                    .iter()
+                    .map(|i| {
+                        format!("{pad}- {}\n", yaml(i, 0).trim_end().replace('\n', &format!("\n{pad}  ")))
+                    })
+                    .collect();
                 format!("{pad}{}:\n{lines}", small(key))
             }
-            Value::String(text) => format!("{pad}{}: {}\n", small(key), if text.is_empty() { "\"\"" } else { text }),
+            Value::String(text) => {
+                format!("{pad}{}: {}\n", small(key), if text.is_empty() { "\"\"" } else { text })
+            }
             other => format!("{pad}{}: {other}\n", small(key)),
         })
         .collect()

@@ -27,7 +27,8 @@ pub const VERB: Verb = Verb {
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let name = args.value("signal").unwrap_or("KILL");
-    let signal = unroot_sys::signal::parse(name).ok_or_else(|| CliError::new(format!("invalid signal: {name}")))?;
+    let signal =
+        unroot_sys::signal::parse(name).ok_or_else(|| CliError::new(format!("invalid signal: {name}")))?;
     each(several(&engine, args)?, |(word, record)| {
         if args.is("all") && !State::observe(&engine.dirs, &record.id)?.is_live() {
             return Ok(None);

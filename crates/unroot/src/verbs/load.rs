@@ -28,7 +28,9 @@ pub const VERB: Verb = Verb {
 fn run(global: &Global, args: &Args) -> Outcome {
     use std::io::IsTerminal as _;
     if args.value("input").is_none() && std::io::stdin().is_terminal() {
-        return Err(CliError::new("cannot read from terminal, use command-line redirection or the --input flag"));
+        return Err(CliError::new(
+            "cannot read from terminal, use command-line redirection or the --input flag",
+        ));
     }
     for (name, _) in load(&global.engine()?, args.value("input"))? {
         output::line(format!("Loaded image: {name}"));

@@ -35,19 +35,33 @@ fn moment(args: &Args, name: &str) -> Result<Option<i64>, CliError> {
     let Some(text) = args.value(name) else { return Ok(None) };
     let absolute = parse_time(text).or_else(|| text.parse::<f64>().ok().map(|s| (s * 1e9) as i64));
     let relative = || duration(text).map(|seconds| now() - seconds as i64 * 1_000_000_000);
-    absolute.filter(|_| !text.ends_with(['s', 'm', 'h'])).or_else(relative).map(Some).ok_or_else(|| CliError::new(format!("parsing --{name} \"{text}\": neither a time nor a duration")))
+    absolute
+        .filter(|_| !text.ends_with(['s', 'm', 'h']))
+        .or_else(relative)
+        .map(Some)
+        .ok_or_else(|| CliError::new(format!("parsing --{name} \"{text}\": neither a time nor a duration")))
 }
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let tail = args.number::<i64>("tail")?.and_then(|n| usize::try_from(n).ok());
-    let options = ReadOptions { tail, since: moment(args, "since")?, until: moment(args, "until")?, follow: args.is("follow") };
+    let options = ReadOptions {
+        tail,
+        since: moment(args, "since")?,
+        until: moment(args, "until")?,
+        follow: args.is("follow"),
+    };
     for container in several(&engine, args)? {
         let (_, record) = container?;
         if record.spec.log.driver.as_deref() == Some("none") {
-            return Err(CliError::new("this container is using the 'none' log driver, cannot read logs: this container is not logging output"));
+            return Err(CliError::new(
+                "this container is using the 'none' log driver, cannot read logs: this container is not logging output",
+            ));
         }
-        let alive = || State::observe(&engine.dirs, &record.id).is_ok_and(|s| s.is_live() || s.status == unroot_engine::Status::Created);
+        let alive = || {
+            State::observe(&engine.dirs, &record.id)
+                .is_ok_and(|s| s.is_live() || s.status == unroot_engine::Status::Created)
+        };
         let mut begun = true;
         let mut show = |line: &unroot_monitor::log::Line| {
             let mut text = Vec::new();
@@ -66,7 +80,8 @@ fn run(global: &Global, args: &Args) -> Outcome {
             written.is_ok()
         };
         let path = engine.log_path(&record);
-        read(&path, &options, alive, &mut show).map_err(|e| CliError::new(format!("read {}: {e}", path.display())))?;
+        read(&path, &options, alive, &mut show)
+            .map_err(|e| CliError::new(format!("read {}: {e}", path.display())))?;
     }
     Ok(0)
 }

@@ -55,11 +55,43 @@ pub const ANY: usize = usize::MAX;
 
 /// All verbs.
 pub const VERBS: &[&Verb] = &[
-    &attach::VERB, &completion::VERB, &create::VERB, &demo::VERB, &exec::VERB, &images::VERB, &import::VERB, &info::VERB,
-    &inspect::VERB, &kill::VERB, &load::VERB, &logs::VERB, &man::VERB, &port::VERB, &ps::VERB, &pull::VERB, &rm::VERB,
-    &rmi::VERB, &run::VERB, &start::VERB, &stop::VERB, &tag::TAG, &tag::UNTAG, &top::VERB, &unshare::VERB,
-    &version::VERB, &wait::VERB, &exists::CONTAINER, &exists::IMAGE, &exists::VOLUME, &inspect::CONTAINER,
-    &inspect::IMAGE, &volume::CREATE, &volume::LIST, &volume::REMOVE, &volume::INSPECT, &volume::PRUNE,
+    &attach::VERB,
+    &completion::VERB,
+    &create::VERB,
+    &demo::VERB,
+    &exec::VERB,
+    &images::VERB,
+    &import::VERB,
+    &info::VERB,
+    &inspect::VERB,
+    &kill::VERB,
+    &load::VERB,
+    &logs::VERB,
+    &man::VERB,
+    &port::VERB,
+    &ps::VERB,
+    &pull::VERB,
+    &rm::VERB,
+    &rmi::VERB,
+    &run::VERB,
+    &start::VERB,
+    &stop::VERB,
+    &tag::TAG,
+    &tag::UNTAG,
+    &top::VERB,
+    &unshare::VERB,
+    &version::VERB,
+    &wait::VERB,
+    &exists::CONTAINER,
+    &exists::IMAGE,
+    &exists::VOLUME,
+    &inspect::CONTAINER,
+    &inspect::IMAGE,
+    &volume::CREATE,
+    &volume::LIST,
+    &volume::REMOVE,
+    &volume::INSPECT,
+    &volume::PRUNE,
 ];
 
 /// The verb at the start of these words, and how many of them are its name.
@@ -78,20 +110,28 @@ pub fn find(words: &[String]) -> Option<(&'static Verb, usize)> {
 pub fn unknown(words: &[String]) -> Outcome {
     let program = unroot_engine::program();
     let word = &words[0];
-    let inside: Vec<&str> = VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.strip_prefix(&format!("{word} "))).collect();
+    let inside: Vec<&str> =
+        VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.strip_prefix(&format!("{word} "))).collect();
     if !inside.is_empty() {
-        let text = format!("Usage:\n  {program} {word} [command]\n\nAvailable Commands:\n{}", inside.iter().map(|n| format!("  {n}\n")).collect::<String>());
+        let text = format!(
+            "Usage:\n  {program} {word} [command]\n\nAvailable Commands:\n{}",
+            inside.iter().map(|n| format!("  {n}\n")).collect::<String>()
+        );
         if words.get(1).is_some_and(|w| matches!(w.as_str(), "--help" | "-h")) {
             crate::output::raw(text.as_bytes());
             return Ok(0);
         }
         let missing = match words.get(1) {
-            Some(sub) => format!("unrecognized command `{program} {word} {sub}`\nTry '{program} {word} --help' for more information"),
+            Some(sub) => format!(
+                "unrecognized command `{program} {word} {sub}`\nTry '{program} {word} --help' for more information"
+            ),
             None => format!("missing command '{program} {word} COMMAND'\n{text}"),
         };
         return Err(CliError::new(missing));
     }
-    Err(CliError::new(format!("unrecognized command `{program} {word}`\nTry '{program} --help' for more information")))
+    Err(CliError::new(format!(
+        "unrecognized command `{program} {word}`\nTry '{program} --help' for more information"
+    )))
 }
 
 /// The help of the program itself.
@@ -106,11 +146,16 @@ pub fn overview() -> String {
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let verbs: String = lines.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect();
     let flags: String = crate::GLOBAL.iter().map(|f| format!("      --{:14} {}\n", f.long, f.help)).collect();
-    format!("Run containers without a daemon and without root, and tell who is root.\n\nUsage:\n  {program} [options] [command]\n\nAvailable Commands:\n{verbs}\nOptions:\n{flags}")
+    format!(
+        "Run containers without a daemon and without root, and tell who is root.\n\nUsage:\n  {program} [options] [command]\n\nAvailable Commands:\n{verbs}\nOptions:\n{flags}"
+    )
 }
 
 /// Does something to each, prints each that went well, reports each that did not, and goes on.
-pub fn each<T>(items: Vec<Result<T, CliError>>, mut act: impl FnMut(T) -> Result<Option<String>, CliError>) -> Outcome {
+pub fn each<T>(
+    items: Vec<Result<T, CliError>>,
+    mut act: impl FnMut(T) -> Result<Option<String>, CliError>,
+) -> Outcome {
     let mut code = 0;
     for item in items {
         match item.and_then(&mut act) {

@@ -22,7 +22,11 @@ pub const VERB: Verb = Verb {
         for record in records {
             for port in record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten() {
                 let inside = format!("{}/{}", port.container, port.protocol);
-                let outside = format!("{}:{}", port.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()), port.host);
+                let outside = format!(
+                    "{}:{}",
+                    port.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()),
+                    port.host
+                );
                 match &wanted {
                     Some(wanted) if *wanted == inside => output::line(outside),
                     Some(_) => continue,
@@ -32,7 +36,9 @@ pub const VERB: Verb = Verb {
             }
         }
         match (wanted, found) {
-            (Some(wanted), false) => Err(CliError::new(format!("failed to find published port \"{wanted}\""))),
+            (Some(wanted), false) => {
+                Err(CliError::new(format!("failed to find published port \"{wanted}\"")))
+            }
             _ => Ok(0),
         }
     },

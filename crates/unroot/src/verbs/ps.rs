@@ -18,7 +18,12 @@ pub const VERB: Verb = Verb {
     flags: || {
         vec![
             flag("all", 'a', Kind::Bool, "Those that do not run, too"),
-            flag("external", ' ', Kind::Bool, "Those of other tools that share the store, too: there are none"),
+            flag(
+                "external",
+                ' ',
+                Kind::Bool,
+                "Those of other tools that share the store, too: there are none",
+            ),
             flag("filter", 'f', Kind::Repeat, "Those for which this holds: KEY=VALUE"),
             flag("format", ' ', Kind::Value, "json, or a Go template"),
             flag("last", 'n', Kind::Value, "The last ones, whether they run or not"),
@@ -36,9 +41,24 @@ pub const VERB: Verb = Verb {
 };
 
 const HEADINGS: [(&str, &str); 18] = [
-    ("ID", "CONTAINER ID"), ("Image", "IMAGE"), ("Command", "COMMAND"), ("CreatedHuman", "CREATED"), ("Created", "CREATED"),
-    ("CreatedAt", "CREATED"), ("RunningFor", "CREATED"), ("Status", "STATUS"), ("State", "STATE"), ("Ports", "PORTS"), ("Names", "NAMES"),
-    ("Labels", "LABELS"), ("Mounts", "MOUNTS"), ("Networks", "NETWORKS"), ("Pid", "PID"), ("ExitCode", "EXITCODE"), ("HostUser", "HOST USER"), ("Pod", "POD ID"),
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedHuman", "CREATED"),
+    ("Created", "CREATED"),
+    ("CreatedAt", "CREATED"),
+    ("RunningFor", "CREATED"),
+    ("Status", "STATUS"),
+    ("State", "STATE"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("Pid", "PID"),
+    ("ExitCode", "EXITCODE"),
+    ("HostUser", "HOST USER"),
+    ("Pod", "POD ID"),
 ];
 
 fn run(global: &Global, args: &Args) -> Outcome {
@@ -46,12 +66,18 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let mut records = engine.containers()?;
     records.reverse();
     let last: Option<usize> = args.number("last")?;
-    let everything = args.is("all") || args.is("latest") || last.is_some() || args.all("filter").iter().any(|f| f.starts_with("status") || f.starts_with("exited"));
+    let everything = args.is("all")
+        || args.is("latest")
+        || last.is_some()
+        || args.all("filter").iter().any(|f| f.starts_with("status") || f.starts_with("exited"));
     let mut rows = Vec::new();
     let limit = if args.is("latest") { 1 } else { last.unwrap_or(usize::MAX) };
     for record in records {
         let state = State::observe(&engine.dirs, &record.id)?;
-        if (everything || state.is_live()) && matches(&engine, &record, &state, args.all("filter"))? && rows.len() < limit {
+        if (everything || state.is_live())
+            && matches(&engine, &record, &state, args.all("filter"))?
+            && rows.len() < limit
+        {
             rows.push((record, state));
         }
     }
@@ -60,13 +86,21 @@ fn run(global: &Global, args: &Args) -> Outcome {
         if args.value("format").is_some() {
             return Err(CliError::new("quiet and format cannot be used together"));
         }
-        rows.iter().for_each(|(record, _)| output::line(if args.is("no-trunc") { &record.id } else { record.short_id() }));
+        rows.iter().for_each(|(record, _)| {
+            output::line(if args.is("no-trunc") { &record.id } else { record.short_id() })
+        });
         return Ok(0);
     }
-    let values: Vec<Value> = rows.iter().map(|(record, state)| row(&engine, record, state, args.is("no-trunc"))).collect();
+    let values: Vec<Value> =
+        rows.iter().map(|(record, state)| row(&engine, record, state, args.is("no-trunc"))).collect();
     match args.value("format") {
         Some(format) => formatted(format, &values, &HEADINGS, args.is("noheading"))?,
-        None => formatted("table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}", &values, &HEADINGS, args.is("noheading"))?,
+        None => formatted(
+            "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+            &values,
+            &HEADINGS,
+            args.is("noheading"),
+        )?,
     }
     Ok(0)
 }
@@ -79,20 +113,35 @@ fn sort(rows: &mut [(Record, State)], by: Option<&str>) -> Result<(), CliError> 
         "names" => rows.sort_by(|a, b| a.0.name.cmp(&b.0.name)),
         "status" => rows.sort_by_key(|r| r.1.status.as_str()),
         "command" => rows.sort_by(|a, b| a.0.spec.process.command.cmp(&b.0.spec.process.command)),
-        other => return Err(CliError::new(format!("invalid argument \"{other}\" for --sort: it is command, created, id, image, names, runningfor or status"))),
+        other => {
+            return Err(CliError::new(format!(
+                "invalid argument \"{other}\" for --sort: it is command, created, id, image, names, runningfor or status"
+            )));
+        }
     }
     Ok(())
 }
 
 fn row(engine: &Engine, record: &Record, state: &State, whole: bool) -> Value {
     let spec = &record.spec;
-    let config = || record.image.as_ref().and_then(|i| engine.store.image_by_id(&i.id).ok().flatten()).map(|i| i.config.config).unwrap_or_default();
+    let config = || {
+        record
+            .image
+            .as_ref()
+            .and_then(|i| engine.store.image_by_id(&i.id).ok().flatten())
+            .map(|i| i.config.config)
+            .unwrap_or_default()
+    };
     let command = match spec.process.command.is_empty() || spec.process.entrypoint.is_none() {
         true => unroot_engine::plan::command(spec, &config()),
         false => unroot_engine::plan::command(spec, &unroot_store::Config::default()),
     };
     let command = command.join(" ");
-    let shown = if whole || command.chars().count() <= 20 { command.clone() } else { command.chars().take(17).collect::<String>() + "..." };
+    let shown = if whole || command.chars().count() <= 20 {
+        command.clone()
+    } else {
+        command.chars().take(17).collect::<String>() + "..."
+    };
     let now = unroot_monitor::log::now();
     let created = format!("{} ago", ago((now - record.created) / 1_000_000_000));
     json!({

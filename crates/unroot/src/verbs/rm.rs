@@ -47,12 +47,13 @@ fn run(global: &Global, args: &Args) -> Outcome {
         let all: Vec<_> = containers.iter().flatten().map(|(_, record)| record).collect();
         unroot_engine::stop::stop(&engine.dirs, &all, timeout, &|r| engine.stop_signal(r))?;
     }
-    let code = each(containers, |(word, record)| match engine.remove(&record, force, timeout, args.is("volumes")) {
-        Ok(()) => Ok(Some(word)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Some(word)),
-        Err(e) if e.kind() == ErrorKind::State => Err(CliError { code: 2, ..CliError::from(e) }),
-        Err(e) => Err(e.into()),
-    });
+    let code =
+        each(containers, |(word, record)| match engine.remove(&record, force, timeout, args.is("volumes")) {
+            Ok(()) => Ok(Some(word)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Some(word)),
+            Err(e) if e.kind() == ErrorKind::State => Err(CliError { code: 2, ..CliError::from(e) }),
+            Err(e) => Err(e.into()),
+        });
     engine.sweep()?;
     code
 }

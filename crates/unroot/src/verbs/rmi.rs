@@ -46,7 +46,9 @@ fn run(global: &Global, args: &Args) -> Outcome {
 /// Takes a name away, and with the last one the image; what was done, a line each.
 pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, CliError> {
     engine.enter()?;
-    let named = engine.local_image(word)?.ok_or_else(|| CliError::with_code(1, format!("{word}: image not known")))?;
+    let named = engine
+        .local_image(word)?
+        .ok_or_else(|| CliError::with_code(1, format!("{word}: image not known")))?;
     let id = &named.image.id;
     let names = engine.names_of(id);
     let by_name = names.contains(&named.name);
@@ -55,12 +57,24 @@ pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, C
         return Ok(vec![format!("Untagged: {}", named.name)]);
     }
     if !by_name && names.len() > 1 && !force {
-        return Err(CliError::with_code(2, format!("unable to delete image \"{id}\" by ID with more than one tag ({}): please force removal", names.join(" "))));
+        return Err(CliError::with_code(
+            2,
+            format!(
+                "unable to delete image \"{id}\" by ID with more than one tag ({}): please force removal",
+                names.join(" ")
+            ),
+        ));
     }
     for record in engine.containers()? {
         if record.image.as_ref().is_some_and(|i| i.id == *id) {
             if !force {
-                return Err(CliError::with_code(2, format!("image used by {}: image is in use by a container: consider listing external containers and force-removing image", record.id)));
+                return Err(CliError::with_code(
+                    2,
+                    format!(
+                        "image used by {}: image is in use by a container: consider listing external containers and force-removing image",
+                        record.id
+                    ),
+                ));
             }
             engine.remove(&record, true, Some(0), true)?;
         }

@@ -89,13 +89,21 @@ fn run(global: &Global, args: &Args) -> Outcome {
 
 fn check_descriptors(count: u32) -> Result<(), CliError> {
     match (3..3 + count).find(|fd| !std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists()) {
-        Some(fd) => Err(CliError::new(format!("file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed"))),
+        Some(fd) => Err(CliError::new(format!(
+            "file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed"
+        ))),
         None => Ok(()),
     }
 }
 
 /// Goes along with a container until it ends or the user detaches.
-pub fn follow(engine: &Engine, record: &Record, socket: std::os::unix::net::UnixStream, args: &Args, detach_keys: DetachKeys) -> Outcome {
+pub fn follow(
+    engine: &Engine,
+    record: &Record,
+    socket: std::os::unix::net::UnixStream,
+    args: &Args,
+    detach_keys: DetachKeys,
+) -> Outcome {
     let forward = |signal: i32| {
         let _ = unroot_engine::stop::kill(&engine.dirs, record, signal);
     };

@@ -39,10 +39,12 @@ fn run(global: &Global, args: &Args) -> Outcome {
             Ok(Some(word))
         });
     }
-    let [one] = <[_; 1]>::try_from(containers).map_err(|_| CliError::new("you cannot start and attach multiple containers at once"))?;
+    let [one] = <[_; 1]>::try_from(containers)
+        .map_err(|_| CliError::new("you cannot start and attach multiple containers at once"))?;
     let (_, record) = one?;
     let socket = match unroot_engine::State::observe(&engine.dirs, &record.id)?.is_live() {
-        true => unroot_monitor::attach::connect_to(&engine.dirs.run_container(&record.id), true).map_err(CliError::new)?,
+        true => unroot_monitor::attach::connect_to(&engine.dirs.run_container(&record.id), true)
+            .map_err(CliError::new)?,
         false => engine.start(&record, None, true)?,
     };
     let mut shown = crate::cli::Args::default();

@@ -27,7 +27,11 @@ pub const VERB: Verb = Verb {
         if descriptors.first().is_some_and(|d| d.starts_with('-') || d == "aux") {
             // (the container's own ps, as Podman does with arguments for it)
             let command = ["ps".to_string()].into_iter().chain(descriptors.iter().cloned()).collect();
-            let spec = unroot_engine::exec::ExecSpec { command, user: Some("0".into()), ..unroot_engine::exec::ExecSpec::default() };
+            let spec = unroot_engine::exec::ExecSpec {
+                command,
+                user: Some("0".into()),
+                ..unroot_engine::exec::ExecSpec::default()
+            };
             return match engine.exec(&record, &spec)? {
                 unroot_monitor::attach::Outcome::Exited(code) => Ok(code as u8),
                 _ => Ok(0),

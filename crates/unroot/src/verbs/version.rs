@@ -22,11 +22,14 @@ pub const VERB: Verb = Verb {
         match args.value("format").map(str::trim) {
             Some("json") => output::line(serde_json::to_string_pretty(&data).map_err(CliError::new)?),
             Some(format) => output::line(template::render(format, &data).map_err(CliError::new)?),
-            None => output::table(None, vec![
-                vec!["Client:".into(), "unroot".into()],
-                vec!["Version:".into(), env!("CARGO_PKG_VERSION").into()],
-                vec!["OS/Arch:".into(), format!("linux/{}", architecture())],
-            ]),
+            None => output::table(
+                None,
+                vec![
+                    vec!["Client:".into(), "unroot".into()],
+                    vec!["Version:".into(), env!("CARGO_PKG_VERSION").into()],
+                    vec!["OS/Arch:".into(), format!("linux/{}", architecture())],
+                ],
+            ),
         }
         Ok(0)
     },

@@ -13,7 +13,12 @@ pub const CREATE: Verb = Verb {
     names: &["volume create"],
     usage: "[options] [NAME]",
     about: "Create a volume",
-    flags: || vec![flag("ignore", ' ', Kind::Bool, "One that is there already is no error"), flag("label", 'l', Kind::Repeat, "Add a label KEY=VALUE")],
+    flags: || {
+        vec![
+            flag("ignore", ' ', Kind::Bool, "One that is there already is no error"),
+            flag("label", 'l', Kind::Repeat, "Add a label KEY=VALUE"),
+        ]
+    },
     interspersed: true,
     count: (0, 1),
     run: create,
@@ -39,7 +44,12 @@ pub const REMOVE: Verb = Verb {
     names: &["volume rm", "volume remove"],
     usage: "[options] VOLUME [VOLUME...]",
     about: "Remove volumes",
-    flags: || vec![flag("all", 'a', Kind::Bool, "All volumes"), flag("force", 'f', Kind::Bool, "With the containers that use them")],
+    flags: || {
+        vec![
+            flag("all", 'a', Kind::Bool, "All volumes"),
+            flag("force", 'f', Kind::Bool, "With the containers that use them"),
+        ]
+    },
     interspersed: true,
     count: (0, ANY),
     run: remove,
@@ -78,7 +88,11 @@ fn create(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     engine.enter()?;
     let name = args.rest.first().cloned().map_or_else(unroot_engine::names::new_id, Ok)?;
-    let labels = args.all("label").iter().map(|l| l.split_once('=').map_or((l.clone(), String::new()), |(k, v)| (k.into(), v.into()))).collect();
+    let labels = args
+        .all("label")
+        .iter()
+        .map(|l| l.split_once('=').map_or((l.clone(), String::new()), |(k, v)| (k.into(), v.into())))
+        .collect();
     match engine.store.volumes().create(&name, labels, false, unroot_monitor::log::now()) {
         Err(unroot_store::Error::InUse(_)) if args.is("ignore") => {}
         other => drop(other.map_err(CliError::new)?),
@@ -96,7 +110,12 @@ fn list(global: &Global, args: &Args) -> Outcome {
     }
     let rows: Vec<Value> = volumes.iter().map(|v| view(&engine, v)).collect();
     let format = args.value("format").unwrap_or("table {{.Driver}}\t{{.Name}}");
-    formatted(format, &rows, &[("Driver", "DRIVER"), ("Name", "VOLUME NAME"), ("Mountpoint", "MOUNTPOINT")], args.is("noheading"))?;
+    formatted(
+        format,
+        &rows,
+        &[("Driver", "DRIVER"), ("Name", "VOLUME NAME"), ("Mountpoint", "MOUNTPOINT")],
+        args.is("noheading"),
+    )?;
     Ok(0)
 }
 
@@ -112,12 +131,21 @@ fn remove(global: &Global, args: &Args) -> Outcome {
         if volumes.get(&name).map_err(CliError::new)?.is_none() {
             return match args.is("force") {
                 true => Ok(None),
-                false => Err(CliError::with_code(1, format!("no volume with name \"{name}\" found: no such volume"))),
+                false => Err(CliError::with_code(
+                    1,
+                    format!("no volume with name \"{name}\" found: no such volume"),
+                )),
             };
         }
         for record in engine.containers()?.iter().filter(|r| r.volumes.iter().any(|v| v.name == name)) {
             if !args.is("force") {
-                return Err(CliError::with_code(2, format!("volume {name} is being used by the following container(s): {}: volume is being used", record.id)));
+                return Err(CliError::with_code(
+                    2,
+                    format!(
+                        "volume {name} is being used by the following container(s): {}: volume is being used",
+                        record.id
+                    ),
+                ));
             }
             engine.remove(record, true, Some(0), false)?;
         }
@@ -146,8 +174,10 @@ fn prune(global: &Global, args: &Args) -> Outcome {
         return Err(CliError::new("volume prune removes every volume that no container uses: say --force"));
     }
     engine.enter()?;
-    let used: Vec<String> = engine.containers()?.into_iter().flat_map(|r| r.volumes).map(|v| v.name).collect();
-    let unused = engine.store.volumes().list().map_err(CliError::new)?.into_iter().filter(|v| !used.contains(&v.name));
+    let used: Vec<String> =
+        engine.containers()?.into_iter().flat_map(|r| r.volumes).map(|v| v.name).collect();
+    let unused =
+        engine.store.volumes().list().map_err(CliError::new)?.into_iter().filter(|v| !used.contains(&v.name));
     each(unused.map(Ok).collect(), |volume| {
         engine.store.volumes().remove(&volume.name).map_err(CliError::new)?;
         Ok(Some(volume.name))

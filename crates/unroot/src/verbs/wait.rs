@@ -14,7 +14,12 @@ pub const VERB: Verb = Verb {
     about: "Wait for containers, and print their exit codes",
     flags: || {
         vec![
-            flag("condition", ' ', Kind::List, "Wait for this state instead: created, running, paused, exited, stopped, stopping"),
+            flag(
+                "condition",
+                ' ',
+                Kind::List,
+                "Wait for this state instead: created, running, paused, exited, stopped, stopping",
+            ),
             flag("ignore", ' ', Kind::Bool, "A container that is not there counts as ended with -1"),
             flag("interval", 'i', Kind::Value, "How often to look, with --condition (default 250ms)"),
             LATEST,
@@ -29,8 +34,12 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let conditions = args.all("condition");
     for condition in conditions {
-        if !["created", "running", "paused", "exited", "stopped", "stopping", "configured", "initialized"].contains(&condition.as_str()) {
-            return Err(CliError::new(format!("unknown container state or condition: {condition}: invalid argument")));
+        if !["created", "running", "paused", "exited", "stopped", "stopping", "configured", "initialized"]
+            .contains(&condition.as_str())
+        {
+            return Err(CliError::new(format!(
+                "unknown container state or condition: {condition}: invalid argument"
+            )));
         }
     }
     let mut containers = several(&engine, args)?;
@@ -42,7 +51,9 @@ fn run(global: &Global, args: &Args) -> Outcome {
 }
 
 fn wait(engine: &Engine, record: &Record, conditions: &[String]) -> Result<i32, CliError> {
-    let is = |state: &State, wanted: &str| state.status.as_str() == wanted || (wanted == "stopped" && state.status.as_str() == "exited");
+    let is = |state: &State, wanted: &str| {
+        state.status.as_str() == wanted || (wanted == "stopped" && state.status.as_str() == "exited")
+    };
     loop {
         let state = State::observe(&engine.dirs, &record.id)?;
         let code = state.exit.as_ref().map_or(0, |e| e.code);

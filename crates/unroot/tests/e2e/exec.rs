@@ -4,7 +4,8 @@ use crate::host::{Host, IMAGE};
 
 fn running() -> Host {
     let host = Host::new();
-    host.unroot(["run", "-d", "--name", "c", "--network=none", "-e", "COLOUR=blue", IMAGE, "sleep", "1000"]).ok();
+    host.unroot(["run", "-d", "--name", "c", "--network=none", "-e", "COLOUR=blue", IMAGE, "sleep", "1000"])
+        .ok();
     host
 }
 
@@ -13,7 +14,10 @@ fn it_is_in_the_container() {
     let host = running();
     assert_eq!(host.unroot(["exec", "c", "cat", "/proc/1/comm"]).ok(), "sleep");
     assert_eq!(host.unroot(["exec", "c", "sh", "-c", "echo $COLOUR"]).ok(), "blue");
-    assert_eq!(host.unroot(["exec", "-e", "COLOUR=red", "-w", "/etc", "c", "sh", "-c", "echo $COLOUR; pwd"]).ok(), "red\n/etc");
+    assert_eq!(
+        host.unroot(["exec", "-e", "COLOUR=red", "-w", "/etc", "c", "sh", "-c", "echo $COLOUR; pwd"]).ok(),
+        "red\n/etc"
+    );
     assert_eq!(host.unroot(["exec", "-u", "app", "c", "id", "-un"]).ok(), "app");
     let hostname = host.unroot(["exec", "c", "hostname"]).ok();
     assert!(host.unroot(["inspect", "--format", "{{.Id}}", "c"]).ok().starts_with(&hostname));
@@ -55,7 +59,9 @@ fn detached() {
 fn it_has_no_more_rights_than_the_container() {
     let host = running();
     let facts = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status";
-    let init = host.unroot(["exec", "c", "sh", "-c", "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/1/status"]).ok();
+    let init = host
+        .unroot(["exec", "c", "sh", "-c", "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/1/status"])
+        .ok();
     assert_eq!(host.unroot(["exec", "c", "sh", "-c", facts]).ok(), init);
 }
 

@@ -30,7 +30,9 @@ fn the_monitor_is_killed() {
     let monitor = host.unroot(["inspect", "--format", "{{.State.ConmonPid}}", "c"]).ok();
     kill9(&monitor);
     wait_until("gone", || !fs::exists(format!("/proc/{pid}")).unwrap());
-    let shown = host.unroot(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "c"]).ok();
+    let shown = host
+        .unroot(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", "c"])
+        .ok();
     assert!(shown.starts_with("exited 137") && shown.contains("monitor"), "{shown}");
     assert_eq!(host.unroot(["start", "c"]).ok(), "c", "it can be started again");
     host.unroot(["rm", "-f", "-t0", "c"]).ok();
@@ -48,7 +50,8 @@ fn the_container_is_killed() {
 fn the_command_is_killed() {
     let host = Host::new();
     for delay in (0..40).step_by(2) {
-        let mut child = host.spawn(["run", "--rm", "--network=none", IMAGE, "sh", "-c", "sleep 0.01"], Stdio::null());
+        let mut child =
+            host.spawn(["run", "--rm", "--network=none", IMAGE, "sh", "-c", "sleep 0.01"], Stdio::null());
         std::thread::sleep(Duration::from_millis(delay));
         let _ = child.kill();
         child.wait().unwrap();

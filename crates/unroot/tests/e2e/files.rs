@@ -70,32 +70,78 @@ fn a_directory_as_root() {
     fs::create_dir_all(root.join("bin")).unwrap();
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| fs::metadata(p).is_ok()).unwrap();
     fs::copy(busybox, root.join("bin/sh")).unwrap();
-    let flags = |root: String| ["run".into(), "--rm".into(), "--network=none".into(), "--rootfs".into(), root, "/bin/sh".into(), "-c".into(), "echo >/made; echo $0 ok".to_string()];
+    let flags = |root: String| {
+        [
+            "run".into(),
+            "--rm".into(),
+            "--network=none".into(),
+            "--rootfs".into(),
+            root,
+            "/bin/sh".into(),
+            "-c".into(),
+            "echo >/made; echo $0 ok".to_string(),
+        ]
+    };
     assert_eq!(host.unroot(flags(format!("{}:O", root.display()))).ok(), "/bin/sh ok");
     assert!(!root.join("made").exists());
     assert_eq!(host.unroot(flags(root.display().to_string())).ok(), "/bin/sh ok");
     assert!(root.join("made").exists());
     // an ordinary user's kernel locks the mounts below / to it, and overlayfs refuses it then
     if is_root() {
-        assert_eq!(host.unroot(["run", "--rm", "--network=none", "--rootfs", "/:O", "sh", "-c", "cat /proc/1/comm"]).ok(), "sh");
+        assert_eq!(
+            host.unroot(["run", "--rm", "--network=none", "--rootfs", "/:O", "sh", "-c", "cat /proc/1/comm"])
+                .ok(),
+            "sh"
+        );
     }
 }
 
 #[test]
 fn a_change_stays_in_its_container() {
     let host = Host::new();
-    host.unroot(["run", "--name", "c", "--network=none", IMAGE, "sh", "-c", "echo changed >/etc/passwd; rm /bin/true; mkdir /new"]).ok();
+    host.unroot([
+        "run",
+        "--name",
+        "c",
+        "--network=none",
+        IMAGE,
+        "sh",
+        "-c",
+        "echo changed >/etc/passwd; rm /bin/true; mkdir /new",
+    ])
+    .ok();
     assert_eq!(host.sh(&[], "grep -c ^sync /etc/passwd; test -e /bin/true && echo there").ok(), "1\nthere");
-    assert_eq!(host.unroot(["start", "-a", "c"]).code, 1, "mkdir /new again: its layer is kept from start to start");
+    assert_eq!(
+        host.unroot(["start", "-a", "c"]).code,
+        1,
+        "mkdir /new again: its layer is kept from start to start"
+    );
 }
 
 #[test]
 fn files_of_the_network_are_its_own() {
     let host = Host::new();
-    let shown = host.sh(&["--hostname", "box", "--add-host", "db:10.1.2.3"], "hostname; cat /etc/hostname; cat /etc/hosts").ok();
+    let shown = host
+        .sh(
+            &["--hostname", "box", "--add-host", "db:10.1.2.3"],
+            "hostname; cat /etc/hostname; cat /etc/hosts",
+        )
+        .ok();
     assert!(shown.starts_with("box\nbox\n"), "{shown}");
     assert!(shown.contains("10.1.2.3\tdb") || shown.contains("10.1.2.3 db"), "{shown}");
-    let shown = host.unroot(["run", "--rm", "--dns", "192.0.2.7", "--dns-search", "example.org", IMAGE, "cat", "/etc/resolv.conf"]).ok();
+    let shown = host
+        .unroot([
+            "run",
+            "--rm",
+            "--dns",
+            "192.0.2.7",
+            "--dns-search",
+            "example.org",
+            IMAGE,
+            "cat",
+            "/etc/resolv.conf",
+        ])
+        .ok();
     assert!(shown.contains("nameserver 192.0.2.7") && shown.contains("search example.org"), "{shown}");
 }
 
@@ -110,7 +156,11 @@ fn keep_id() {
     fs::create_dir(&data).unwrap();
     let volume = format!("{}:/data", data.display());
     let me = uid();
-    assert_eq!(host.sh(&["--userns=keep-id", "-v", &volume], "id -u; touch /data/mine; stat -c %u /data/mine /etc").ok(), format!("{me}\n{me}\n0"));
+    assert_eq!(
+        host.sh(&["--userns=keep-id", "-v", &volume], "id -u; touch /data/mine; stat -c %u /data/mine /etc")
+            .ok(),
+        format!("{me}\n{me}\n0")
+    );
     use std::os::unix::fs::MetadataExt;
     assert_eq!(fs::metadata(data.join("mine")).unwrap().uid(), me);
     assert_eq!(host.sh(&["--userns=keep-id:uid=200,gid=210"], "id -u; id -g").ok(), "200\n210");

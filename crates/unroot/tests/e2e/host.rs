@@ -36,7 +36,8 @@ pub fn first_subid(file: &str) -> u32 {
     let name = host_name_of(uid()).expect("the test user has a name");
     let text = fs::read_to_string(file).unwrap();
     let line = text.lines().find(|l| l.starts_with(&format!("{name}:")));
-    let line = line.unwrap_or_else(|| panic!("{file} has no line for {name}: scripts/test makes a user that has"));
+    let line =
+        line.unwrap_or_else(|| panic!("{file} has no line for {name}: scripts/test makes a user that has"));
     line.split(':').nth(1).unwrap().parse().unwrap()
 }
 
@@ -136,7 +137,11 @@ impl Host {
     }
 
     /// Runs it with this on its standard input.
-    pub fn unroot_with_input<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I, input: &[u8]) -> Done {
+    pub fn unroot_with_input<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        args: I,
+        input: &[u8],
+    ) -> Done {
         let mut child = self.spawn(args, Stdio::piped());
         let mut stdin = child.stdin.take().unwrap();
         std::thread::scope(|scope| {
@@ -207,7 +212,8 @@ pub fn write_image(archive: &Path) {
     for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|a| *a != "busybox") {
         let _ = symlink("busybox", tree.join("bin").join(applet));
     }
-    let forged = format!("FORGED_host_user:x:{}:0:forged:/:/bin/sh\nFORGED_subid:x:100004:0::/:/bin/sh\n", uid());
+    let forged =
+        format!("FORGED_host_user:x:{}:0:forged:/:/bin/sh\nFORGED_subid:x:100004:0::/:/bin/sh\n", uid());
     let forged = if uid() == 0 || uid() == 1000 { String::new() } else { forged };
     fs::write(tree.join("etc/passwd"), format!("{PASSWD}{forged}")).unwrap();
     fs::write(tree.join("etc/group"), GROUP).unwrap();
@@ -228,7 +234,9 @@ pub fn write_image(archive: &Path) {
 /// A static program has no interpreter: no program header of type PT_INTERP (elf(5)).
 fn is_static(program: &Path) -> bool {
     let Ok(bytes) = fs::read(program) else { return false };
-    let number = |at: usize, length: usize| bytes[at..at + length].iter().rev().fold(0usize, |n, b| n << 8 | usize::from(*b));
+    let number = |at: usize, length: usize| {
+        bytes[at..at + length].iter().rev().fold(0usize, |n, b| n << 8 | usize::from(*b))
+    };
     let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
     (0..count).all(|n| number(table + n * size, 4) != 3)
 }

@@ -42,9 +42,14 @@ fn case_2_and_4_another_user_inside() {
 fn a_terminal_has_the_prompt_of_the_user() {
     let host = Host::new();
     for (user, prompt) in [("root", '#'), ("sync", '$')] {
-        let shell = format!("printf 'echo tty=$(tty) && exit\\n' | {} --root {} --runroot {} run -it --rm --network=none -u {user} {IMAGE} sh",
-            crate::host::binary().display(), host.path("root").display(), host.path("run").display());
-        let output = std::process::Command::new("script").args(["-qec", &shell, "/dev/null"]).output().unwrap();
+        let shell = format!(
+            "printf 'echo tty=$(tty) && exit\\n' | {} --root {} --runroot {} run -it --rm --network=none -u {user} {IMAGE} sh",
+            crate::host::binary().display(),
+            host.path("root").display(),
+            host.path("run").display()
+        );
+        let output =
+            std::process::Command::new("script").args(["-qec", &shell, "/dev/null"]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("tty=/dev/pts/0") || text.contains("tty=/dev/console"), "{text}");
         assert!(text.contains(prompt), "{text}");
@@ -85,7 +90,10 @@ fn the_map_is_the_users_own() {
         assert_eq!(numbers[0], [0, uid(), 1]);
         assert_eq!(numbers[1][..2], [1, first]);
         let unshared = host.unroot(["unshare", "cat", "/proc/self/uid_map"]).ok();
-        assert_eq!(unshared.split_whitespace().collect::<Vec<_>>(), shown.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(
+            unshared.split_whitespace().collect::<Vec<_>>(),
+            shown.split_whitespace().collect::<Vec<_>>()
+        );
     }
 }
 
@@ -101,7 +109,11 @@ fn a_user_must_exist_in_the_image() {
     assert_eq!(host.sh(&["-u", "sync:staff"], "id -u; id -g").ok(), "5\n1234");
     assert_eq!(host.sh(&["-u", "app"], "id -u; id -G").ok(), "1000\n1000 10 1234");
     let failed = host.sh(&["-u", "sync:nothere"], "true");
-    assert!(failed.err.contains("unable to find group nothere: no matching entries in group file"), "{}", failed.err);
+    assert!(
+        failed.err.contains("unable to find group nothere: no matching entries in group file"),
+        "{}",
+        failed.err
+    );
 }
 
 #[test]
@@ -135,8 +147,18 @@ fn nothing_runs_as_root() {
             found
         });
         for _ in 0..10 {
-            host.unroot(["run", "--rm", "--network=none", "-e", &format!("MARK={mark}"), IMAGE, "sh", "-c", "sleep 0.02"])
-                .ok();
+            host.unroot([
+                "run",
+                "--rm",
+                "--network=none",
+                "-e",
+                &format!("MARK={mark}"),
+                IMAGE,
+                "sh",
+                "-c",
+                "sleep 0.02",
+            ])
+            .ok();
         }
         watching.store(false, std::sync::atomic::Ordering::Relaxed);
         seen.extend(watcher.join().unwrap());

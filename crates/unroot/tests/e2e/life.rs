@@ -5,7 +5,8 @@ use crate::host::{Host, IMAGE};
 #[test]
 fn from_create_to_rm() {
     let host = Host::new();
-    let id = host.unroot(["create", "--name", "c", "--network=none", IMAGE, "sh", "-c", "echo ran; exit 5"]).ok();
+    let id =
+        host.unroot(["create", "--name", "c", "--network=none", IMAGE, "sh", "-c", "echo ran; exit 5"]).ok();
     assert_eq!(id.len(), 64);
     let status = || host.unroot(["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "c"]).ok();
     assert_eq!(status(), "created 0");
@@ -83,8 +84,10 @@ fn run_removes_with_rm() {
 fn a_command_that_is_not_there() {
     let host = Host::new();
     host.unroot(["run", "--rm", "--network=none", IMAGE, "/nothing-here"]).fails(127, "/nothing-here");
-    host.unroot(["run", "--rm", "--network=none", IMAGE, "nothing-here"]).fails(127, "executable file not found in $PATH");
-    host.unroot(["run", "--rm", "--network=none", IMAGE, "/etc/not-executable"]).fails(126, "ermission denied");
+    host.unroot(["run", "--rm", "--network=none", IMAGE, "nothing-here"])
+        .fails(127, "executable file not found in $PATH");
+    host.unroot(["run", "--rm", "--network=none", IMAGE, "/etc/not-executable"])
+        .fails(126, "ermission denied");
     host.unroot(["run", "--rm", "--pull=never", "localhost/nosuch", "true"]).fails(125, "localhost/nosuch");
     assert_eq!(host.unroot(["ps", "-aq"]).ok(), "", "nothing is left of a container that could not start");
 }
@@ -103,7 +106,10 @@ fn names_ids_and_prefixes_find_it() {
     for name in ["web", &id, &id[..12], &id[..5]] {
         assert_eq!(host.unroot(["inspect", "--format", "{{.Id}}", name]).ok(), id);
     }
-    assert_eq!(host.unroot(["ps", "-a", "--format", "{{.ID}} {{.Names}} {{.Image}}"]).ok(), format!("{} web {IMAGE}", &id[..12]));
+    assert_eq!(
+        host.unroot(["ps", "-a", "--format", "{{.ID}} {{.Names}} {{.Image}}"]).ok(),
+        format!("{} web {IMAGE}", &id[..12])
+    );
 }
 
 /// Fifty at once, and nothing is left.
@@ -115,7 +121,17 @@ fn many_at_once() {
             .map(|n| {
                 let host = &host;
                 scope.spawn(move || {
-                    host.unroot(["run", "-d", "--name", &format!("c{n}"), "--network=none", IMAGE, "sleep", "1000"]).ok()
+                    host.unroot([
+                        "run",
+                        "-d",
+                        "--name",
+                        &format!("c{n}"),
+                        "--network=none",
+                        IMAGE,
+                        "sleep",
+                        "1000",
+                    ])
+                    .ok()
                 })
             })
             .collect();

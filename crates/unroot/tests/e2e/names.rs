@@ -13,7 +13,10 @@ fn it_answers_to_any_name() {
         let done = Command::new(host.path(name)).args(["run", "--nosuch"]).output().unwrap();
         assert_eq!(done.status.code(), Some(125));
         let text = String::from_utf8(done.stderr).unwrap();
-        assert!(text.contains("unknown flag: --nosuch") && text.contains(&format!("{name} run --help")), "{text}");
+        assert!(
+            text.contains("unknown flag: --nosuch") && text.contains(&format!("{name} run --help")),
+            "{text}"
+        );
     }
 }
 

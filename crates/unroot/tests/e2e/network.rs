@@ -37,7 +37,19 @@ fn a_published_port_answers() {
     let host = Host::new();
     let port = free_port();
     let publish = format!("127.0.0.1:{port}:8080");
-    host.unroot(["run", "-d", "--name", "c", "-p", &publish, IMAGE, "sh", "-c", "while :; do echo answer | nc -l -p 8080; done"]).ok();
+    host.unroot([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "-p",
+        &publish,
+        IMAGE,
+        "sh",
+        "-c",
+        "while :; do echo answer | nc -l -p 8080; done",
+    ])
+    .ok();
     assert_eq!(ask(port).as_deref(), Some("answer\n"));
     assert_eq!(host.unroot(["port", "c"]).ok(), format!("8080/tcp -> 127.0.0.1:{port}"));
     host.unroot(["stop", "-t0", "c"]).ok();
@@ -58,7 +70,8 @@ fn another_containers_network() {
     let host = Host::new();
     host.unroot(["run", "-d", "--name", "a", "--network=none", IMAGE, "sleep", "1000"]).ok();
     let theirs = host.unroot(["exec", "a", "readlink", "/proc/self/ns/net"]).ok();
-    let ours = host.unroot(["run", "--rm", "--network=container:a", IMAGE, "readlink", "/proc/self/ns/net"]).ok();
+    let ours =
+        host.unroot(["run", "--rm", "--network=container:a", IMAGE, "readlink", "/proc/self/ns/net"]).ok();
     assert_eq!(ours, theirs);
     host.unroot(["run", "--rm", "--network=container:nosuch", IMAGE, "true"]).fails(125, "no such container");
 }

@@ -19,7 +19,12 @@ impl Registry {
         let config = host.path("registry.yml");
         let storage = host.path("registry");
         std::fs::write(&config, format!("version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n", storage.display())).unwrap();
-        let child = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
         let registry = Self { child: child.expect("docker-registry: apt-get install docker-registry"), port };
         for _ in 0..100 {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -41,7 +46,9 @@ impl Registry {
         let config = format!(r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["/bin/sh"],"Env":["FROM=registry"]}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#).into_bytes();
         let mut push = |media_type: &str, bytes: &[u8]| {
             let descriptor = Descriptor::of(media_type, bytes);
-            let mut open = || -> std::io::Result<Box<dyn std::io::Read>> { Ok(Box::new(std::io::Cursor::new(bytes.to_vec()))) };
+            let mut open = || -> std::io::Result<Box<dyn std::io::Read>> {
+                Ok(Box::new(std::io::Cursor::new(bytes.to_vec())))
+            };
             client.push_blob(&reference, &descriptor, &mut open).unwrap();
             descriptor
         };
@@ -51,7 +58,9 @@ impl Registry {
             r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"{}","digest":"{}","size":{}}},"layers":[{{"mediaType":"{}","digest":"{}","size":{}}}]}}"#,
             config.media_type, config.digest, config.size, layer.media_type, layer.digest, layer.size
         );
-        client.push_manifest(&reference, "application/vnd.oci.image.manifest.v1+json", manifest.as_bytes()).unwrap();
+        client
+            .push_manifest(&reference, "application/vnd.oci.image.manifest.v1+json", manifest.as_bytes())
+            .unwrap();
         reference.to_string()
     }
 }
@@ -70,12 +79,20 @@ fn pull_and_run() {
     let name = registry.push(&host, "real", false);
     let printed = host.unroot(["run", "--rm", "--network=none", &name, "sh", "-c", "echo $FROM; id -un"]);
     assert_eq!(printed.out, "registry\nroot\n", "{}", printed.err);
-    assert!(printed.err.contains("Trying to pull") && printed.err.contains("Copying blob sha256:"), "{}", printed.err);
+    assert!(
+        printed.err.contains("Trying to pull") && printed.err.contains("Copying blob sha256:"),
+        "{}",
+        printed.err
+    );
     let id = host.unroot(["pull", "-q", &name]).ok();
     assert!(host.unroot(["images", "-q", "--no-trunc"]).ok().contains(&id));
     host.unroot(["rmi", &name]).ok();
     assert_eq!(host.unroot(["images", "-q"]).ok(), "");
-    assert_eq!(std::fs::read_dir(host.path("root/layers")).unwrap().count(), 0, "a layer that no image has is left");
+    assert_eq!(
+        std::fs::read_dir(host.path("root/layers")).unwrap().count(),
+        0,
+        "a layer that no image has is left"
+    );
 }
 
 #[test]
@@ -84,9 +101,14 @@ fn what_is_not_there_or_is_a_lie() {
     let registry = Registry::start(&host);
     let liar = registry.push(&host, "liar", true);
     host.unroot(["pull", "-q", &liar]).fails(125, "damaged or forged");
-    host.unroot(["pull", "-q", &format!("127.0.0.1:{}/nosuch:1", registry.port)]).fails(125, "manifest unknown");
+    host.unroot(["pull", "-q", &format!("127.0.0.1:{}/nosuch:1", registry.port)])
+        .fails(125, "manifest unknown");
     host.unroot(["pull", "-q", "127.0.0.1:1/image:1"]).fails(125, "refused");
     host.unroot(["pull", "-q", "Upper/Case"]).fails(125, "lowercase");
     assert_eq!(host.unroot(["images", "-q"]).ok(), "");
-    assert_eq!(std::fs::read_dir(host.path("root/layers")).map_or(0, |d| d.count()), 0, "a part of an image is left");
+    assert_eq!(
+        std::fs::read_dir(host.path("root/layers")).map_or(0, |d| d.count()),
+        0,
+        "a part of an image is left"
+    );
 }

@@ -17,7 +17,10 @@ fn capabilities_are_the_default_ones() {
     assert_eq!(status_of_a_process(&host, &["--cap-drop=all"], "CapBnd"), "0000000000000000");
     assert_eq!(status_of_a_process(&host, &["-u", "app"], "CapEff"), "0000000000000000");
     assert_eq!(status_of_a_process(&host, &["-u", "app", "--cap-add=net_raw"], "CapEff"), "0000000000002000");
-    assert_eq!(status_of_a_process(&host, &["--cap-drop=all", "--cap-add=chown"], "CapEff"), "0000000000000001");
+    assert_eq!(
+        status_of_a_process(&host, &["--cap-drop=all", "--cap-add=chown"], "CapEff"),
+        "0000000000000001"
+    );
     host.sh(&["--cap-add=nosuch"], "true").fails(125, "nosuch");
 }
 
@@ -55,7 +58,10 @@ fn namespaces_are_its_own() {
     assert_eq!(host.sh(&[], "readlink /proc/self/ns/user").ok() == user, is_root());
     assert_eq!(host.sh(&[], "echo $$").ok(), "1");
     let net = fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
-    assert_eq!(host.unroot(["run", "--rm", "--network=host", IMAGE, "readlink", "/proc/self/ns/net"]).ok(), net);
+    assert_eq!(
+        host.unroot(["run", "--rm", "--network=host", IMAGE, "readlink", "/proc/self/ns/net"]).ok(),
+        net
+    );
 }
 
 /// An image whose directories are links out of its root: a mount on them must stay inside.
@@ -66,13 +72,31 @@ fn links_in_an_image_do_not_lead_out() {
     fs::create_dir(&victim).unwrap();
     let root = host.path("rootfs");
     fs::create_dir_all(root.join("bin")).unwrap();
-    fs::copy(["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| fs::metadata(p).is_ok()).unwrap(), root.join("bin/sh")).unwrap();
+    fs::copy(
+        ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| fs::metadata(p).is_ok()).unwrap(),
+        root.join("bin/sh"),
+    )
+    .unwrap();
     for name in ["etc", "run", "mnt", "data"] {
-        std::os::unix::fs::symlink(format!("../../../../../../../../{}", victim.display()), root.join(name)).unwrap();
+        std::os::unix::fs::symlink(format!("../../../../../../../../{}", victim.display()), root.join(name))
+            .unwrap();
     }
     let rootfs = format!("{}:O", root.display());
     let volume = format!("{}:/mnt/inner", host.path("root").display());
-    let done = host.unroot(["run", "--rm", "--network=none", "-v", &volume, "--tmpfs", "/data/x", "--rootfs", &rootfs, "/bin/sh", "-c", "true"]);
+    let done = host.unroot([
+        "run",
+        "--rm",
+        "--network=none",
+        "-v",
+        &volume,
+        "--tmpfs",
+        "/data/x",
+        "--rootfs",
+        &rootfs,
+        "/bin/sh",
+        "-c",
+        "true",
+    ]);
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "something was made outside: {done:?}");
 }
 
@@ -83,7 +107,18 @@ fn the_engine_cannot_be_overwritten() {
     let before = fs::read(crate::host::binary()).unwrap();
     let script = "for p in /proc/[0-9]*/exe /proc/self/exe; do (echo broken >$p) 2>/dev/null; done; true";
     host.sh(&[], script).ok();
-    host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sh", "-c", "while :; do for p in /proc/[0-9]*/exe; do (: >>$p) 2>/dev/null && echo wrote $p; done; done"]).ok();
+    host.unroot([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--network=none",
+        IMAGE,
+        "sh",
+        "-c",
+        "while :; do for p in /proc/[0-9]*/exe; do (: >>$p) 2>/dev/null && echo wrote $p; done; done",
+    ])
+    .ok();
     for _ in 0..20 {
         host.unroot(["exec", "c", "true"]).ok();
         let _ = host.unroot(["exec", "c", "/proc/self/exe", "version"]);
@@ -96,10 +131,19 @@ fn the_engine_cannot_be_overwritten() {
 fn no_descriptor_leaks() {
     let host = Host::new();
     // (3 is the directory that ls reads)
-    assert_eq!(host.sh(&[], "ls /proc/self/fd").ok().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    assert_eq!(
+        host.sh(&[], "ls /proc/self/fd").ok().split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
     host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sleep", "100"]).ok();
-    assert_eq!(host.unroot(["exec", "c", "ls", "/proc/self/fd"]).ok().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
-    assert_eq!(host.unroot(["exec", "c", "ls", "/proc/1/fd"]).ok().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
+    assert_eq!(
+        host.unroot(["exec", "c", "ls", "/proc/self/fd"]).ok().split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"]
+    );
+    assert_eq!(
+        host.unroot(["exec", "c", "ls", "/proc/1/fd"]).ok().split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2"]
+    );
 }
 
 #[test]
@@ -107,7 +151,8 @@ fn privileged_says_what_it_is() {
     let host = Host::new();
     let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap().trim().parse().unwrap();
     let own = fs::read_to_string("/proc/self/status").unwrap();
-    let own = own.lines().find(|l| l.starts_with("CapBnd")).unwrap().split_whitespace().nth(1).unwrap().to_string();
+    let own =
+        own.lines().find(|l| l.starts_with("CapBnd")).unwrap().split_whitespace().nth(1).unwrap().to_string();
     let all = if is_root() { own } else { format!("{:016x}", (1u64 << (last + 1)) - 1) };
     assert_eq!(status_of_a_process(&host, &["--privileged"], "CapEff"), all);
     assert_eq!(status_of_a_process(&host, &["--privileged"], "Seccomp"), "0");

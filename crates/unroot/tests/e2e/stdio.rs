@@ -32,7 +32,8 @@ fn input_goes_in_and_its_end_is_seen() {
 fn a_lot_of_data_both_ways() {
     let host = Host::new();
     let data: Vec<u8> = (0..48u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let mut child = host.spawn(["run", "-i", "--rm", "--network=none", "--log-driver=none", IMAGE, "cat"], Stdio::piped());
+    let mut child = host
+        .spawn(["run", "-i", "--rm", "--network=none", "--log-driver=none", IMAGE, "cat"], Stdio::piped());
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut back = Vec::new();
     std::thread::scope(|scope| {
@@ -67,7 +68,17 @@ fn a_reader_that_goes_away_ends_the_writer() {
 #[test]
 fn logs_keep_what_was_printed() {
     let host = Host::new();
-    host.unroot(["run", "--name", "c", "--network=none", IMAGE, "sh", "-c", "echo one; echo two >&2; printf three"]).ok();
+    host.unroot([
+        "run",
+        "--name",
+        "c",
+        "--network=none",
+        IMAGE,
+        "sh",
+        "-c",
+        "echo one; echo two >&2; printf three",
+    ])
+    .ok();
     let done = host.unroot(["logs", "c"]);
     assert_eq!((done.out.as_str(), done.err.as_str()), ("one\nthree", "two\n"));
     assert_eq!(host.unroot(["logs", "--tail", "1", "c"]).out.trim_end(), "three");
@@ -76,7 +87,18 @@ fn logs_keep_what_was_printed() {
 #[test]
 fn attach_to_what_runs() {
     let host = Host::new();
-    host.unroot(["run", "-di", "--name", "c", "--network=none", IMAGE, "sh", "-c", "read line; echo got $line; exit 3"]).ok();
+    host.unroot([
+        "run",
+        "-di",
+        "--name",
+        "c",
+        "--network=none",
+        IMAGE,
+        "sh",
+        "-c",
+        "read line; echo got $line; exit 3",
+    ])
+    .ok();
     let done = host.unroot_with_input(["attach", "c"], b"word\n");
     assert_eq!((done.code, done.out.as_str()), (3, "got word\n"));
 }
