@@ -151,7 +151,6 @@ impl Engine {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what was settled, used once")]
     fn make(
         &self,
         spec: &mut ContainerSpec,

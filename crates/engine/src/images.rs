@@ -298,7 +298,6 @@ impl Engine {
         Ok(Named { image, name })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one layer's coordinates, used once")]
     fn fetch_layer(
         &self,
         client: &Client,

@@ -20,12 +20,12 @@ pub struct Resolv<'a> {
 /// /etc/resolv.conf
 pub fn resolv_conf(input: &Resolv<'_>) -> String {
     let fields = |key: &str| -> Vec<String> {
-        let lines = input
+        let mut lines = input
             .host
             .lines()
             .filter_map(|l| l.trim().strip_prefix(key))
             .filter(|r| r.starts_with([' ', '\t']));
-        lines.last().into_iter().flat_map(str::split_whitespace).map(str::to_string).collect()
+        lines.next_back().into_iter().flat_map(str::split_whitespace).map(str::to_string).collect()
     };
     let of_host = || {
         let servers = input

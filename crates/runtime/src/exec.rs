@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, WaitIdOptions, pidfd_open, waitid};
 use unroot_sys::SyscallError;
 use unroot_sys::ns::setns;
 use unroot_sys::process::{
-    Fork, Namespace, NamespaceFlags, Prctl, clone_sibling, exit_now, fork, prctl, set_gid, set_uid,
+    Fork, Namespace, NamespaceFlags, Prctl, clone, clone_sibling, exit_now, prctl, set_gid, set_uid,
 };
 use unroot_sys::socket::{receive_fd, send_fd};
 
@@ -70,7 +70,8 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
         .unwrap_or(40);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
-    match fork()? {
+    // born in the container's control group here, where we may: inside of its user namespace we might not
+    match clone(NamespaceFlags::default(), request.cgroup)? {
         Fork::Child => {
             drop(ours);
             let error = enter(request, &init, join, &theirs, &stdio, &ready, last_cap);
@@ -113,7 +114,7 @@ fn enter(
             set_uid(0)?;
             prctl(Prctl::Dumpable(false))?;
         }
-        clone_sibling(request.cgroup)
+        clone_sibling()
     };
     match joined() {
         Err(error) => error.into(),

@@ -57,7 +57,8 @@ impl<'a> Extractor<'a> {
     /// Into an empty directory.
     pub fn new(dir: &Path, ids: IdCheck<'a>) -> Result<Self> {
         let root = openat(CWD, dir, DIRECTORY, Mode::empty()).call(|| format!("open {}", dir.display()))?;
-        fchmod(&root, Mode::from_raw_mode(0o755)).call(|| "fchmod".into())?;
+        // (as other engines have it, where a layer says nothing of its root)
+        fchmod(&root, Mode::from_raw_mode(0o555)).call(|| "fchmod".into())?;
         Ok(Self {
             root,
             ids,

@@ -170,7 +170,7 @@ mod tests {
             assert_eq!(parse(text), None, "{text}");
         }
         for number in 1..=64 {
-            assert!(name(number).starts_with("SIG") == !(32..=33).contains(&number), "{number}");
+            assert!(name(number).starts_with("SIG") != (32..=33).contains(&number), "{number}");
         }
         assert_eq!(name(37), "SIGRTMIN+3");
     }

@@ -90,6 +90,7 @@ fn holds(engine: &Engine, record: &Record, state: &State, key: &str, value: &str
     Ok(match key {
         "id" => record.id.starts_with(value),
         "name" => {
+            let value = &value.replace('/', "");
             record.name.contains(value.trim_matches(['^', '$']))
                 && (!value.starts_with('^') || record.name.starts_with(value.trim_matches(['^', '$'])))
         }

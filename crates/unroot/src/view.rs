@@ -152,6 +152,19 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
     }))
 }
 
+/// A size with units of a thousand, as logs have it.
+fn decimal_size(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let factor = match text[end..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        _ => return None,
+    };
+    text[..end].parse::<u64>().ok()?.checked_mul(factor)
+}
+
 /// `max-size` as inspect shows it.
 fn log_size(record: &Record) -> String {
     let size = record
@@ -160,7 +173,7 @@ fn log_size(record: &Record) -> String {
         .options
         .iter()
         .find_map(|o| o.strip_prefix("max-size=").or_else(|| o.strip_prefix("size=")));
-    let bytes = size.and_then(unroot_engine::limits::parse_size).unwrap_or(0);
+    let bytes = size.and_then(decimal_size).unwrap_or(0);
     let (value, unit) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")]
         .into_iter()
         .find(|(factor, _)| bytes as f64 >= *factor)

@@ -299,7 +299,7 @@ mod tests {
             4 => architecture,
             16.. => {
                 let argument = arguments[(offset as usize - 16) / 8];
-                if (offset - 16) % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+                if (offset - 16).is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
             }
             _ => panic!("offset {offset}"),
         };

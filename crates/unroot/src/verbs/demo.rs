@@ -152,7 +152,7 @@ impl Shown {
         );
         let rows = [
             (format!("process   {inside}"), format!("process   {outside}")),
-            (format!("pid       1"), format!("engine    {}", self.engine_name)),
+            ("pid       1".to_string(), format!("engine    {}", self.engine_name)),
             (String::new(), format!("monitor   uid {}", self.monitor_uid)),
         ];
         for (left, right) in rows {

@@ -44,7 +44,7 @@ impl Registry {
         let client = Client::new(Options::default()).unwrap();
         let diff_id = if lie { unroot_store::digest(b"another") } else { unroot_store::digest(&layer) };
         let config = format!(r#"{{"architecture":"amd64","os":"linux","config":{{"Cmd":["/bin/sh"],"Env":["FROM=registry"]}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#).into_bytes();
-        let mut push = |media_type: &str, bytes: &[u8]| {
+        let push = |media_type: &str, bytes: &[u8]| {
             let descriptor = Descriptor::of(media_type, bytes);
             let mut open = || -> std::io::Result<Box<dyn std::io::Read>> {
                 Ok(Box::new(std::io::Cursor::new(bytes.to_vec())))
