@@ -37,6 +37,15 @@ pub struct Created {
     pub image: Option<Named>,
 }
 
+/// What is decided about a container before anything of it is made.
+struct Settled<'a> {
+    id: &'a str,
+    userns: ContainerUserns,
+    default_user: Option<(u32, u32)>,
+    ports: Vec<String>,
+    config: &'a Config,
+}
+
 impl Engine {
     /// Makes a container.
     pub fn create(
@@ -84,8 +93,8 @@ impl Engine {
         }
         let temporary = self.dirs.containers().join(format!(".{id}"));
         make_dir(&temporary)?;
-        let made =
-            self.make(&mut spec, image.as_ref(), &id, &temporary, userns, default_user, ports, &config);
+        let settled = Settled { id: &id, userns, default_user, ports, config: &config };
+        let made = self.make(&mut spec, image.as_ref(), &temporary, settled);
         let record = made.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
         if let Some(file) = &record.spec.life.cidfile {
             fs::write(file, &record.id).map_err(|e| {
@@ -155,13 +164,10 @@ impl Engine {
         &self,
         spec: &mut ContainerSpec,
         image: Option<&Named>,
-        id: &str,
         temporary: &Path,
-        userns: ContainerUserns,
-        default_user: Option<(u32, u32)>,
-        ports: Vec<String>,
-        config: &Config,
+        settled: Settled<'_>,
     ) -> Result<Record> {
+        let Settled { id, userns, default_user, ports, config } = settled;
         let lock = File::open(temporary).context(|| format!("open {}", temporary.display()))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .context(|| format!("flock {}", temporary.display()))?;

@@ -10,7 +10,7 @@
 //!
 //! | to the monitor | | from the monitor | |
 //! |---|---|---|---|
-//! | `h` | first: one byte of [`client`] flags | `S` | it started; its pid as u32 |
+//! | `h` | first: one byte: 1 wants output, 2 is lossless | `S` | it started; its pid as u32 |
 //! | `i` | standard input | `X` | it did not; exit code (one byte) and text |
 //! | `z` | end of standard input | `o`, `e` | standard output, standard error |
 //! | `w` | rows and columns, u16 each | `q` | exit code, i32: all is recorded and cleaned |

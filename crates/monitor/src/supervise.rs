@@ -48,7 +48,7 @@ pub struct Config {
     pub passthrough: bool,
     /// It is killed after this.
     pub timeout: Option<Duration>,
-    /// What the caller wants: [`WANTS_OUTPUT`] or nothing.
+    /// The caller wants the output.
     pub attached: bool,
 }
 
