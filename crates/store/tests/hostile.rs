@@ -1,0 +1,248 @@
+//! Layers that try to get out, lie, or are odd: what is in the store afterwards, and what is outside of it.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use unroot_store::{Layer, Result, Store};
+
+struct Place {
+    dir: PathBuf,
+    store: Store,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("unroot-store-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("outside")).unwrap();
+        fs::write(dir.join("outside/file"), "untouched").unwrap();
+        Self { store: Store::new(&dir.join("store")), dir }
+    }
+
+    fn ingest(&self, tar: &[u8]) -> Result<Layer> {
+        self.store.ingest_layer(tar, None, &|_, _, _| Ok(()))
+    }
+
+    fn diff(&self, layer: &Layer) -> PathBuf {
+        self.store.layer_dir(&layer.diff_id).join("diff")
+    }
+
+    /// Nothing was made or changed outside, and nothing half done is left in the store.
+    fn is_clean(&self, layers: usize) {
+        assert_eq!(fs::read_dir(self.dir.join("outside")).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(self.dir.join("outside/file")).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(&self.dir).unwrap().count(), 2, "something beside the store");
+        let count = |dir: &str| fs::read_dir(self.dir.join("store").join(dir)).map_or(0, |d| d.count());
+        assert_eq!((count("layers"), count("tmp")), (layers, 0));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// An entry as a tar has it: no library that refuses odd names is between.
+fn entry(tar: &mut Vec<u8>, name: &str, kind: u8, link: &str, mode: u32, data: &[u8]) {
+    let mut header = [0u8; 512];
+    let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
+    put(0, name.as_bytes());
+    put(100, format!("{mode:07o}").as_bytes());
+    put(108, b"0000000");
+    put(116, b"0000000");
+    put(124, format!("{:011o}", data.len()).as_bytes());
+    put(136, b"00000000001");
+    put(148, b"        ");
+    put(156, &[kind]);
+    put(157, link.as_bytes());
+    put(257, b"ustar\x0000");
+    let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    tar.extend(header);
+    tar.extend(data);
+    tar.resize(tar.len().next_multiple_of(512), 0);
+}
+
+fn tar(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
+    let mut tar = Vec::new();
+    for (name, kind, link, data) in entries {
+        entry(&mut tar, name, *kind, link, 0o644, data);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar
+}
+
+const FILE: u8 = b'0';
+const HARD: u8 = b'1';
+const SOFT: u8 = b'2';
+const DIR: u8 = b'5';
+
+#[test]
+fn paths_that_lead_out() {
+    let place = Place::new("paths");
+    for name in ["../outside/file", "a/../../outside/file", "../../../../../../tmp/x"] {
+        assert!(
+            place.ingest(&tar(&[(name, FILE, "", b"bad")])).unwrap_err().to_string().contains("leads out"),
+            "{name}"
+        );
+        place.is_clean(0);
+    }
+    let layer = place.ingest(&tar(&[("/etc/absolute", FILE, "", b"inside")])).unwrap();
+    assert_eq!(fs::read(place.diff(&layer).join("etc/absolute")).unwrap(), b"inside");
+    place.is_clean(1);
+}
+
+#[test]
+fn links_are_not_ways_out() {
+    let place = Place::new("links");
+    let up = format!("{}{}", "../".repeat(12), place.dir.join("outside").display());
+    let absolute = place.dir.join("outside").display().to_string();
+    for target in [up.as_str(), absolute.as_str()] {
+        let layer = place.ingest(&tar(&[
+            ("out", SOFT, target, b""),
+            ("out/new", FILE, "", b"bad"),
+            ("out/file", FILE, "", b"bad"),
+        ]));
+        // (the link is followed in the layer's own root, or replaced by a directory there)
+        let layer = layer.unwrap();
+        place.is_clean(1);
+        fs::remove_dir_all(place.store.layer_dir(&layer.diff_id)).unwrap();
+    }
+    let hard = place.ingest(&tar(&[("stolen", HARD, "../outside/file", b"")]));
+    assert!(hard.is_err());
+    let through = place.ingest(&tar(&[("out", SOFT, &absolute, b""), ("stolen", HARD, "out/file", b"")]));
+    assert!(through.is_err(), "a hard link through a link to the outside");
+    place.is_clean(0);
+}
+
+#[test]
+fn a_link_is_replaced_not_written_through() {
+    let place = Place::new("replace");
+    let target = place.dir.join("outside/file").display().to_string();
+    let layer = place.ingest(&tar(&[("passwd", SOFT, &target, b""), ("passwd", FILE, "", b"mine")])).unwrap();
+    assert!(fs::symlink_metadata(place.diff(&layer).join("passwd")).unwrap().is_file());
+    let layer =
+        place.ingest(&tar(&[("d", DIR, "", b""), ("d/f", FILE, "", b"1"), ("d", FILE, "", b"2")])).unwrap();
+    assert_eq!(fs::read(place.diff(&layer).join("d")).unwrap(), b"2");
+    let layer = place.ingest(&tar(&[("p", FILE, "", b"1"), ("p/q", FILE, "", b"2")])).unwrap();
+    assert_eq!(fs::read(place.diff(&layer).join("p/q")).unwrap(), b"2");
+    place.is_clean(3);
+}
+
+#[test]
+fn whiteouts() {
+    let place = Place::new("whiteouts");
+    let layer = place.ingest(&tar(&[
+        ("a/.wh.gone", FILE, "", b""),
+        ("b/.wh..wh..opq", FILE, "", b""),
+        ("b/new", FILE, "", b"x"),
+    ]));
+    let layer = layer.unwrap();
+    let gone = fs::symlink_metadata(place.diff(&layer).join("a/gone")).unwrap();
+    assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
+    let mut value = [0; 8];
+    let length =
+        rustix::fs::getxattr(place.diff(&layer).join("b"), "user.overlay.opaque", &mut value[..]).unwrap();
+    assert_eq!(&value[..length], b"y");
+    for name in ["x/.wh...", "x/.wh.."] {
+        assert!(place.ingest(&tar(&[(name, FILE, "", b"")])).is_err(), "{name}");
+    }
+    place.is_clean(1);
+}
+
+#[test]
+fn lies_and_damage() {
+    let place = Place::new("lies");
+    let good = tar(&[("file", FILE, "", b"data")]);
+    let lie = format!("sha256:{}", "0".repeat(64));
+    let refused = place.store.ingest_layer(&good[..], Some(&lie), &|_, _, _| Ok(())).unwrap_err();
+    assert!(refused.to_string().contains("damaged or forged"), "{refused}");
+    assert!(place.ingest(&good[..700]).is_err(), "truncated");
+    let mut broken = good.clone();
+    broken[0] ^= 0xff;
+    assert!(place.ingest(&broken).is_err(), "a header whose sum is wrong");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&good).unwrap();
+    let gzip = gzip.finish().unwrap();
+    assert!(place.ingest(&gzip[..gzip.len() - 9]).is_err(), "a truncated stream");
+    for name in ["sha256:../../x", "sha512:aa", ""] {
+        assert!(place.store.ingest_layer(&good[..], Some(name), &|_, _, _| Ok(())).is_err(), "{name}");
+    }
+    place.is_clean(0);
+    let layer = place.ingest(&gzip).unwrap();
+    let zstd = zstd::encode_all(&good[..], 3).unwrap();
+    assert_eq!(place.ingest(&zstd).unwrap().diff_id, layer.diff_id);
+    place.is_clean(1);
+}
+
+#[test]
+fn ids_are_looked_at_before_anything_of_an_entry_is_made() {
+    let place = Place::new("ids");
+    let refuse = |path: &str, _: u64, _: u64| Err(format!("{path}: no such id here"));
+    let refused =
+        place.store.ingest_layer(&tar(&[("etc/shadow", FILE, "", b"x")])[..], None, &refuse).unwrap_err();
+    assert!(
+        matches!(&refused, unroot_store::Error::Ids(text) if text.starts_with("etc/shadow")),
+        "{refused}"
+    );
+    place.is_clean(0);
+}
+
+#[test]
+fn modes_are_kept() {
+    let place = Place::new("modes");
+    let mut archive = Vec::new();
+    entry(&mut archive, "suid", FILE, "", 0o4755, b"#!");
+    entry(&mut archive, "closed", DIR, "", 0o000, b"");
+    entry(&mut archive, "closed/file", FILE, "", 0o600, b"x");
+    archive.resize(archive.len() + 1024, 0);
+    let layer = place.ingest(&archive).unwrap();
+    let mode = |name: &str| {
+        fs::symlink_metadata(place.diff(&layer).join(name)).map(|m| m.permissions().mode() & 0o7777)
+    };
+    assert_eq!(mode("suid").unwrap(), 0o4755);
+    assert_eq!(mode("closed").unwrap(), 0);
+}
+
+/// Eight threads with the same layer: one is kept, all succeed.
+#[test]
+fn the_same_layer_many_times_at_once() {
+    let place = Place::new("race");
+    let archive = tar(&[("file", FILE, "", &vec![7; 1 << 20])]);
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| place.ingest(&archive).unwrap().diff_id)).collect();
+        let ids: std::collections::HashSet<String> = all.into_iter().map(|t| t.join().unwrap()).collect();
+        assert_eq!(ids.len(), 1);
+    });
+    place.is_clean(1);
+}
+
+#[test]
+fn archives_that_are_none() {
+    let place = Place::new("archives");
+    let load = |data: &[u8]| {
+        let path = place.dir.join("store/archive.tar");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, data).unwrap();
+        let result = place.store.load(&path, &|_, _, _| Ok(()), 0);
+        fs::remove_file(path).unwrap();
+        result
+    };
+    assert!(load(b"").is_err());
+    assert!(load(&tar(&[("x", FILE, "", b"y")])).is_err());
+    assert!(
+        load(&tar(&[("manifest.json", FILE, "", b"[{\"Config\":\"../../etc/passwd\",\"Layers\":[]}]")]))
+            .is_err()
+    );
+    let looped = [
+        ("manifest.json", FILE, "", &b"[{\"Config\":\"c\",\"Layers\":[]}]"[..]),
+        ("c", SOFT, "d", b""),
+        ("d", SOFT, "c", b""),
+    ];
+    assert!(load(&tar(&looped)).is_err());
+    place.is_clean(0);
+    assert!(!Path::new(&place.dir.join("store/images")).exists());
+}
