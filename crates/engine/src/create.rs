@@ -77,14 +77,6 @@ impl Engine {
             users::resolve(&view, &wanted_user, &spec.process.groups)?;
         }
         let ports = settle_ports(&spec, &config)?;
-        if let Some(file) = &spec.life.cidfile
-            && file.exists()
-        {
-            return Err(Error::engine(format_args!(
-                "container id file exists. Ensure another container is not using it or delete {}",
-                file.display()
-            )));
-        }
         if spec.replace
             && let Some(name) = &spec.name
             && let Ok(old) = self.find(name)

@@ -146,8 +146,8 @@ pub fn own_capabilities(in_user_namespace: bool) -> u64 {
     }
 }
 
-/// The host's devices, for `--privileged`: not terminals, nor what a container has of its own.
-pub fn host_devices() -> Vec<Device> {
+/// The host's devices, for `--privileged`: a user's not its terminals, nobody's what a container has of its own.
+pub fn host_devices(rootless: bool) -> Vec<Device> {
     let own = [
         "null",
         "zero",
@@ -173,7 +173,9 @@ pub fn host_devices() -> Vec<Device> {
     let wanted = entries.filter(|e| {
         let name = e.file_name().to_string_lossy().into_owned();
         let is_terminal = name.strip_prefix("tty").is_some_and(|n| n.chars().all(|c| c.is_ascii_digit()));
-        !own.contains(&name.as_str()) && !is_terminal && !e.file_type().is_ok_and(|t| t.is_symlink())
+        let is_link = e.file_type().is_ok_and(|t| t.is_symlink());
+        let hidden = is_link || (is_terminal && rootless) || own.contains(&name.as_str());
+        !hidden
     });
     wanted.filter_map(|e| crate::plan::device_of(&e.path(), &e.path()).ok()).flatten().collect()
 }

@@ -192,7 +192,7 @@ fn accounts(
         let keeps_user = record.default_user.is_some_and(|(uid, _)| uid == user.uid);
         let host_name = engine.user.name.clone();
         let (name, home) = match keeps_user {
-            true => (host_name, process.workdir.clone().unwrap_or_else(|| "/".into())),
+            true => (host_name, user.home.clone().unwrap_or_else(|| "/".into())),
             false => (user.uid.to_string(), "/".into()),
         };
         if name_of_uid(&passwd, user.uid).is_none() {

@@ -190,7 +190,11 @@ impl Engine {
                 proxies: &proxies,
                 rlimits: &limits::host_rlimits(),
                 capabilities: limits::own_capabilities(in_user_namespace),
-                host_devices: &if spec.security.privileged { limits::host_devices() } else { Vec::new() },
+                host_devices: &if spec.security.privileged {
+                    limits::host_devices(namespace.rootless)
+                } else {
+                    Vec::new()
+                },
                 init: init.as_deref(),
             },
         )?;
@@ -242,7 +246,13 @@ impl Engine {
         let groups = &record.spec.process.groups;
         match (&record.spec.process.user, record.default_user) {
             (Some(user), _) => users::resolve(view, user, groups),
-            (None, Some((uid, gid))) => users::resolve(view, &format!("{uid}:{gid}"), groups),
+            (None, Some((uid, gid))) => {
+                // the user of the host, whom the image does not know, is at home where it starts
+                let mut user = users::resolve(view, &format!("{uid}:{gid}"), groups)?;
+                let start = record.spec.process.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+                user.home = user.home.or(Some(start).filter(|dir| !dir.is_empty()));
+                Ok(user)
+            }
             (None, None) => users::resolve(view, &config.user, groups),
         }
     }

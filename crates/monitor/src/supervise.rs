@@ -421,7 +421,7 @@ impl Monitor {
             }
         };
         // as Podman has it for a container that --timeout ended
-        let code = if self.timed_out { 255 } else { code };
+        let code = if self.timed_out { -1 } else { code };
         Exit { code, finished: crate::log::now() }
     }
 

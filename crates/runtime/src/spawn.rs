@@ -176,8 +176,9 @@ impl Plan {
     fn build(&self, request: &Request<'_>, stdio: Stdio, socket: &OwnedFd) -> Result<(), StartError> {
         let spec = request.spec;
         prctl(Prctl::ParentDeathSignal(9))?;
-        // opened here, in this mount namespace, and by the user that the directory belongs to
+        // opened here, in this mount namespace, and by the user that directory and sources belong to
         let mount_point = open_path(&request.mount_point)?;
+        let prepared = spec.mounts.iter().map(mounts::prepare).collect::<Result<Vec<_>, _>>()?;
         if self.own_user_namespace {
             wait_for(socket, b'm')?;
             set_gid(0)?;
@@ -190,7 +191,7 @@ impl Plan {
         for (kind, file) in &self.join {
             setns(file.as_fd(), flags(&[*kind]))?;
         }
-        let root = self.build_root(request, mount_point)?;
+        let root = self.build_root(request, &prepared, mount_point)?;
         let terminal = match spec.process.terminal {
             true => Some(dev::open_terminal(&root)?),
             false => None,
@@ -225,9 +226,13 @@ impl Plan {
         wait_for(socket, b'g')
     }
 
-    fn build_root(&self, request: &Request<'_>, mount_point: OwnedFd) -> Result<OwnedFd, StartError> {
+    fn build_root(
+        &self,
+        request: &Request<'_>,
+        prepared: &[mounts::Prepared<'_>],
+        mount_point: OwnedFd,
+    ) -> Result<OwnedFd, StartError> {
         let spec = request.spec;
-        let prepared = spec.mounts.iter().map(mounts::prepare).collect::<Result<Vec<_>, _>>()?;
         let shared = spec.mounts.iter().any(|m| mounts::Options::parse(&m.options).is_shared());
         let mount_point = match shared {
             false => {
@@ -250,7 +255,7 @@ impl Plan {
         attach(root, &mount_point, &format!("rootfs on {}", request.mount_point.display()))?;
         let root =
             rustix::io::fcntl_dupfd_cloexec(root, 3).map_err(|e| SyscallError::new("dup(rootfs)", e))?;
-        for mount in &prepared {
+        for mount in prepared {
             mounts::make(&root, mount)?;
         }
         let in_user_namespace = self.own_user_namespace || !request.engine_is_host;

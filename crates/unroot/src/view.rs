@@ -154,15 +154,15 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
 
 /// A size with units of a thousand, as logs have it.
 fn decimal_size(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let factor = match text[end..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
+        "" | "b" => 1u64,
         "k" | "kb" => 1000,
         "m" | "mb" => 1_000_000,
         "g" | "gb" => 1_000_000_000,
         _ => return None,
     };
-    text[..end].parse::<u64>().ok()?.checked_mul(factor)
+    text[..end].parse::<f64>().ok().map(|n| (n * factor as f64).round() as u64)
 }
 
 /// `max-size` as inspect shows it.
