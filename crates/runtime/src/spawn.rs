@@ -122,6 +122,15 @@ fn kind_of(name: &str) -> Result<Namespace, Error> {
     }
 }
 
+/// This process is in the namespace of a file.
+fn is_own(path: &std::path::Path, kind: Namespace) -> bool {
+    let own = fs::metadata(format!("/proc/self/ns/{}", kind.file()));
+    use std::os::unix::fs::MetadataExt as _;
+    own.ok()
+        .zip(fs::metadata(path).ok())
+        .is_some_and(|(own, other)| (own.dev(), own.ino()) == (other.dev(), other.ino()))
+}
+
 /// What the child needs and cannot make itself.
 struct Plan {
     new: NamespaceFlags,
@@ -143,6 +152,8 @@ impl Plan {
             let kind = kind_of(&namespace.kind)?;
             match &namespace.path {
                 None => new.insert(kind),
+                // (one that we are in already need not be joined, and where it is the host's may not)
+                Some(path) if is_own(path, kind) => {}
                 Some(path) => {
                     let file = fs::File::open(path)
                         .map_err(|e| Error::Spec(format!("open {}: {e}", path.display())))?;

@@ -165,6 +165,8 @@ fn keep_id() {
     assert_eq!(fs::metadata(data.join("mine")).unwrap().uid(), me);
     assert_eq!(host.sh(&["--userns=keep-id:uid=200,gid=210"], "id -u; id -g").ok(), "200\n210");
     // the container's root is another subordinate id: the engine's own files are still mounted into it
-    let shown = host.sh(&["--uidmap", "0:100:1000", "--hostname", "mapped"], "cat /etc/hostname; stat -c %u /etc").ok();
+    let shown = host
+        .sh(&["--uidmap", "0:100:1000", "--hostname", "mapped"], "cat /etc/hostname; stat -c %u /etc")
+        .ok();
     assert_eq!(shown, "mapped\n0");
 }
