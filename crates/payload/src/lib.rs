@@ -12,6 +12,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 
+    /// One test at a time: a fork of another thread, while a program is being written, makes it "busy" (ETXTBSY).
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
     fn install(name: &str, program: &[u8]) -> std::path::PathBuf {
         assert!(program.len() < 64 << 10, "{name} has {} bytes", program.len());
         let path = std::env::temp_dir().join(format!("unroot-payload-{name}-{}", std::process::id()));
@@ -22,6 +25,7 @@ mod tests {
 
     #[test]
     fn init_ends_as_its_command() {
+        let _one = ONE.lock().unwrap();
         let init = install("init", super::INIT);
         let code =
             |script: &str| Command::new(&init).args(["--", "/bin/sh", "-c", script]).status().unwrap().code();
@@ -42,6 +46,7 @@ mod tests {
 
     #[test]
     fn hello_says_who_it_is() {
+        let _one = ONE.lock().unwrap();
         let hello = install("hello", super::HELLO);
         let output = Command::new(&hello).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
