@@ -21,6 +21,7 @@ mod push;
 mod server;
 mod tls;
 mod token;
+mod trust;
 
 use std::collections::HashMap;
 use std::io::{self, Read};

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Proxy};
 
 use super::Options;
 use super::address::is_loopback;
 use super::challenge::Challenge;
 use super::tls::{Certificates, SystemRoots};
+use super::trust::Tls;
 use super::token::{Slot, TokenKey};
 use crate::auth::Credentials;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Who serves the Hub's names.
 const HUB_NAME: &str = "docker.io";
@@ -51,9 +54,9 @@ impl Server {
         roots: &SystemRoots,
     ) -> Result<Self, Error> {
         let certificates = Certificates::load(options, host)?;
-        let agent = agent(options, &certificates, host, !insecure, true, roots);
+        let agent = agent(options, &certificates, host, !insecure, true, roots)?;
         let foreign = match certificates.has_client() {
-            true => self::agent(options, &certificates, host, !insecure, false, roots),
+            true => self::agent(options, &certificates, host, !insecure, false, roots)?,
             false => agent.clone(),
         };
         Ok(Self {
@@ -115,17 +118,22 @@ fn agent(
     verify: bool,
     show_client: bool,
     roots: &SystemRoots,
-) -> Agent {
+) -> Result<Agent, Error> {
+    let tls = Tls(certificates.settings(verify, show_client, roots)?);
+    let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
     let timeouts = options.timeouts;
     // A proxy cannot reach this machine's loopback.
     let proxy = if is_loopback(host) { None } else { Proxy::try_from_env() };
-    Agent::config_builder()
+    if let Some(socks) = proxy.as_ref().filter(|proxy| !matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)) {
+        let text = format!("proxy {}: SOCKS proxies are not supported", socks.uri());
+        return Err(Error::new(ErrorKind::Config, text).hinted("set HTTPS_PROXY to an HTTP proxy, or unset it"));
+    }
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .user_agent(&options.user_agent)
         .proxy(proxy)
-        .tls_config(certificates.settings(verify, show_client, roots))
         // No bound on look-ups: it would need a thread, and the engine forks.
         .timeout_connect(Some(timeouts.connect))
         .timeout_send_request(Some(timeouts.stall))
@@ -134,8 +142,8 @@ fn agent(
         .timeout_per_write(Some(timeouts.stall))
         .max_idle_connections_per_host(16)
         .max_idle_connections(32)
-        .build()
-        .new_agent()
+        .build();
+    Ok(Agent::with_parts(config, connector, DefaultResolver::default()))
 }
 
 /// A panic in another thread leaves these maps whole.

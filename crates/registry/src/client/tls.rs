@@ -6,35 +6,33 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
-use super::Options;
+use super::{Options, trust};
 use crate::error::{Error, ErrorKind};
 
 /// The certificates of one registry.
 #[derive(Default)]
 pub(super) struct Certificates {
-    authorities: Vec<Certificate<'static>>,
-    client: Option<ClientCert>,
+    authorities: Vec<CertificateDer<'static>>,
+    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
 /// The system's certificate authorities, read at most once.
 #[derive(Default)]
-pub(super) struct SystemRoots(OnceLock<Vec<Certificate<'static>>>);
+pub(super) struct SystemRoots(OnceLock<Vec<CertificateDer<'static>>>);
 
 impl SystemRoots {
-    fn get(&self) -> &[Certificate<'static>] {
+    fn get(&self) -> &[CertificateDer<'static>] {
         // Unreadable parts of the store are not fatal: a server whose authority is missing is refused by name.
-        self.0.get_or_init(|| {
-            let found = rustls_native_certs::load_native_certs();
-            found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
-        })
+        self.0.get_or_init(|| rustls_native_certs::load_native_certs().certs)
     }
 }
 
@@ -81,13 +79,29 @@ impl Certificates {
     }
 
     /// The TLS settings; without verification no authority is read.
-    pub(super) fn settings(&self, verify: bool, show_client: bool, system: &SystemRoots) -> TlsConfig {
-        let roots = if verify { [system.get(), &self.authorities].concat() } else { Vec::new() };
-        TlsConfig::builder()
-            .root_certs(RootCerts::from(roots))
-            .disable_verification(!verify)
-            .client_cert(self.client.clone().filter(|_| show_client))
-            .build()
+    pub(super) fn settings(
+        &self,
+        verify: bool,
+        show_client: bool,
+        system: &SystemRoots,
+    ) -> Result<Arc<ClientConfig>, Error> {
+        let failed = |error: rustls::Error| Error::new(ErrorKind::Config, format!("tls: {error}"));
+        let verifier: Arc<dyn ServerCertVerifier> = match verify {
+            true => trust::verifier([system.get(), &self.authorities].concat()).map_err(failed)?,
+            false => Arc::new(trust::Anybody(ring::default_provider())),
+        };
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(failed)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let config = match self.client.as_ref().filter(|_| show_client) {
+            Some((chain, key)) => {
+                builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(failed)?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        Ok(Arc::new(config))
     }
 }
 
@@ -104,20 +118,19 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Error> {
-    let mut found = Vec::new();
-    for item in parse_pem(&read(path)?) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| broken(path, &error))? {
-            found.push(certificate);
-        }
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
+        .collect::<Result<_, _>>()
+        .map_err(|error| broken(path, &error))?;
+    match found.is_empty() {
+        true => Err(broken(path, &"no PEM certificate in it")),
+        false => Ok(found),
     }
-    if found.is_empty() {
-        return Err(broken(path, &"no PEM certificate in it"));
-    }
-    Ok(found)
 }
 
-fn client_certificate(path: &Path) -> Result<ClientCert, Error> {
+fn client_certificate(
+    path: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
     let key_path = path.with_extension("key");
     if !key_path.exists() {
         let message = format!("missing key {} for client certificate {}", key_path.display(), path.display());
@@ -126,18 +139,11 @@ fn client_certificate(path: &Path) -> Result<ClientCert, Error> {
         );
     }
     let chain = certificates(path)?;
-    let pem = read(&key_path)?;
-    let key = PrivateKey::from_pem(&pem).map_err(|error| broken(&key_path, &error))?;
-    check_pair(&chain, &pem).map_err(|error| broken(path, &error))?;
-    Ok(ClientCert::new_with_certs(&chain, key))
-}
-
-/// The HTTP library takes a bad pair for a programming error and panics, so it is tried here.
-fn check_pair(chain: &[Certificate<'static>], key: &[u8]) -> Result<(), rustls::Error> {
-    let chain = chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
     let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|error| rustls::Error::General(error.to_string()))?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider()).map(drop)
+        PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|error| broken(&key_path, &error))?;
+    CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider())
+        .map_err(|error| broken(path, &error))?;
+    Ok((chain, key))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

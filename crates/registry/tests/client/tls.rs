@@ -20,6 +20,9 @@ const CLIENT_CERT: &str = include_str!("pem/client.cert");
 const CLIENT_KEY: &str = include_str!("pem/client.key");
 const NOBODYS_KEY: &str = include_str!("pem/nobody.key");
 
+const SELF_SIGNED: [&str; 2] = [include_str!("pem/self-signed.cert"), include_str!("pem/self-signed.key")];
+const EXPIRED: [&str; 2] = [include_str!("pem/expired.cert"), include_str!("pem/expired.key")];
+
 fn certificate(pem: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
 }
@@ -37,6 +40,39 @@ fn config(mutual: bool) -> ServerConfig {
         if mutual { builder.with_client_cert_verifier(verifier) } else { builder.with_no_client_auth() };
     let key = PrivateKeyDer::from_pem_slice(SERVER_KEY.as_bytes()).unwrap();
     builder.with_single_cert(vec![certificate(SERVER_CERT)], key).unwrap()
+}
+
+/// A server whose own certificate is an authority's.
+fn authority([cert, key]: [&str; 2]) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate(cert)],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap()
+}
+
+#[test]
+fn authorities_as_servers() {
+    let trusted = |address: &str, pair: [&str; 2], authority_file: &str| {
+        let server = Server::start_tls_on(address, authority(pair), |_, _| Reply::ok("x"));
+        let (_directory, client) = certificates(&[("ca.crt", authority_file)]);
+        get(&client, &server)
+    };
+    assert_eq!(trusted("127.0.0.1", SELF_SIGNED, SELF_SIGNED[0]).unwrap(), b"x");
+    // trusted, but for another name; out of date; or not trusted
+    for (address, pair, file) in [
+        ("127.0.0.2", SELF_SIGNED, SELF_SIGNED[0]),
+        ("127.0.0.1", EXPIRED, EXPIRED[0]),
+        ("127.0.0.1", SELF_SIGNED, CA),
+    ] {
+        let error = trusted(address, pair, file).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    }
 }
 
 fn https(mutual: bool) -> Server {
