@@ -59,6 +59,12 @@ impl CliError {
         Self { code, text: Some(text.to_string()), hint: None }
     }
 
+    /// With what cures it.
+    pub fn with_hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
     /// All was said.
     pub fn silent(code: u8) -> Self {
         Self { code, text: None, hint: None }

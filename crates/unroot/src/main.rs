@@ -5,9 +5,11 @@
 #![recursion_limit = "512"]
 
 mod cli;
+mod logging;
 mod mount_flags;
 mod output;
 mod progress;
+mod remote;
 mod run_flags;
 mod selection;
 mod template;
@@ -38,6 +40,9 @@ impl Global {
 }
 
 const GLOBAL: &[Flag] = &[
+    flag("connection", 'c', Kind::Value, "Run the command on the machine of this name"),
+    flag("debug", 'D', Kind::Bool, "Log messages of level debug and above"),
+    flag("identity", ' ', Kind::Value, "Private key for ssh"),
     flag(
         "log-level",
         ' ',
@@ -46,8 +51,10 @@ const GLOBAL: &[Flag] = &[
     ),
     flag("noout", ' ', Kind::Bool, "Print nothing on standard output"),
     flag("out", ' ', Kind::Value, "Write what is printed to this file"),
+    flag("remote", 'r', Kind::Bool, "Run the command on the default machine of system connection"),
     flag("root", ' ', Kind::Value, "Directory of images and containers"),
     flag("runroot", ' ', Kind::Value, "Directory of what is forgotten at boot"),
+    flag("url", ' ', Kind::Value, "Run the command on this machine: ssh://[USER@]HOST[:PORT][/PROGRAM]"),
     flag("version", 'v', Kind::Bool, "Version of unroot"),
 ];
 
@@ -81,22 +88,14 @@ fn dispatch(words: &[String]) -> Outcome {
         output::line(format!("{} version {}", unroot_engine::program(), env!("CARGO_PKG_VERSION")));
         return Ok(0);
     }
-    if let Some(level) = args.value("log-level")
-        && !["trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"]
-            .contains(&level.to_ascii_lowercase().as_str())
-    {
-        unroot_engine::say(format_args!(
-            "Log Level \"{level}\" is not supported, choose from: trace, debug, info, warn, warning, error, fatal, panic"
-        ));
-        return Err(CliError::silent(1));
-    }
+    logging::start(&args)?;
     redirect(&args)?;
     let path = |name: &str| args.value(name).map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));
     let global = Global { root: path("root"), run: path("runroot") };
     let words = &args.rest[..];
     match words {
         [] => {
-            let text = verbs::overview();
+            let text = verbs::overview(remote::is_selected(&args));
             if args.help {
                 output::raw(text.as_bytes());
                 return Ok(0);
@@ -106,12 +105,18 @@ fn dispatch(words: &[String]) -> Outcome {
         }
         [word, rest @ ..] if word == "help" => {
             if rest.is_empty() {
-                output::raw(verbs::overview().as_bytes());
+                output::raw(verbs::overview(false).as_bytes());
                 return Ok(0);
             }
             run_verb(&global, &[rest, &["--help".to_string()]].concat())
         }
-        _ => run_verb(&global, words),
+        _ => {
+            let local = verbs::find(words).is_some_and(|(verb, _)| verb.names[0].starts_with("system connection"));
+            match remote::destination(&args)?.filter(|_| !local) {
+                Some(destination) => remote::run(&destination, words),
+                None => run_verb(&global, words),
+            }
+        }
     }
 }
 
@@ -141,7 +146,11 @@ fn run_verb(global: &Global, words: &[String]) -> Outcome {
         return Ok(0);
     }
     check_count(verb, &path, args.rest.len())?;
-    (verb.run)(global, &args)
+    log::debug!("Called {path} with {:?}", &words[used..]);
+    log::trace!("{args:?}");
+    let outcome = (verb.run)(global, &args);
+    log::debug!("Shutting down engines");
+    outcome
 }
 
 fn check_count(verb: &Verb, path: &str, count: usize) -> Result<(), CliError> {

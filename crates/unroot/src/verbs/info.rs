@@ -56,7 +56,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
             "CPUs": std::thread::available_parallelism().map_or(1, usize::from),
             "MemTotal": kib("MemTotal:"), "MemFree": kib("MemFree:"), "SwapTotal": kib("SwapTotal:"), "SwapFree": kib("SwapFree:"),
             "CgroupManager": "cgroupfs", "CgroupsVersion": if cgroup_v2 { "v2" } else { "v1" },
-            "LogDriver": "k8s-file", "EventLogger": "none", "NetworkBackend": "pasta", "RootlessNetworkCmd": "pasta",
+            "DatabaseBackend": "files", "LogDriver": "k8s-file", "EventLogger": "none", "NetworkBackend": "pasta", "RootlessNetworkCmd": "pasta",
             "OCIRuntime": {"Name": "unroot", "Path": std::env::current_exe().unwrap_or_default(), "Package": "", "Version": env!("CARGO_PKG_VERSION")},
             "Conmon": {"Path": "", "Package": "", "Version": "in the engine"},
             "Distribution": distribution(),

@@ -22,7 +22,7 @@ pub const VERB: Verb = Verb {
         for verb in VERBS {
             write(&format!("unroot-{}.1", verb.names[0].replace(' ', "-")), page(verb))?;
         }
-        let body = overview().replace('\\', "\\\\").replace("\n.", "\n\\&.");
+        let body = overview(false).replace('\\', "\\\\").replace("\n.", "\n\\&.");
         write(
             "unroot.1",
             format!(

@@ -5,6 +5,7 @@ use crate::cli::{Args, CliError, Flag, Outcome};
 
 mod attach;
 mod completion;
+mod connection;
 mod create;
 mod demo;
 mod exec;
@@ -92,11 +93,16 @@ pub const VERBS: &[&Verb] = &[
     &volume::REMOVE,
     &volume::INSPECT,
     &volume::PRUNE,
+    &connection::ADD,
+    &connection::LIST,
+    &connection::REMOVE,
+    &connection::DEFAULT,
+    &connection::RENAME,
 ];
 
 /// The verb at the start of these words, and how many of them are its name.
 pub fn find(words: &[String]) -> Option<(&'static Verb, usize)> {
-    for used in [2, 1] {
+    for used in [3, 2, 1] {
         let Some(typed) = words.get(..used) else { continue };
         let typed = typed.join(" ");
         if let Some(verb) = VERBS.iter().find(|v| v.names.contains(&typed.as_str())) {
@@ -135,17 +141,19 @@ pub fn unknown(words: &[String]) -> Outcome {
 }
 
 /// The help of the program itself.
-pub fn overview() -> String {
+pub fn overview(remote: bool) -> String {
     let program = unroot_engine::program();
     let mut lines: Vec<(String, &str)> = VERBS.iter().map(|v| (v.names[0].to_string(), v.about)).collect();
     lines.retain(|(name, _)| !name.contains(' '));
-    for group in ["container", "image", "volume"] {
+    for group in ["container", "image", "system", "volume"] {
         lines.push((group.into(), "Verbs of this kind of object"));
     }
     lines.sort();
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let verbs: String = lines.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect();
-    let flags: String = crate::GLOBAL.iter().map(|f| format!("      --{:14} {}\n", f.long, f.help)).collect();
+    // (where another machine is named already, --remote says nothing more)
+    let shown = crate::GLOBAL.iter().filter(|f| !(remote && f.long == "remote"));
+    let flags: String = shown.map(|f| format!("      --{:14} {}\n", f.long, f.help)).collect();
     format!(
         "Run containers without a daemon and without root, and tell who is root.\n\nUsage:\n  {program} [options] [command]\n\nAvailable Commands:\n{verbs}\nOptions:\n{flags}"
     )
