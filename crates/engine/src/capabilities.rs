@@ -4,6 +4,7 @@ use unroot_runtime::capability_names;
 use unroot_runtime::spec::Capabilities;
 
 use crate::error::{Error, Result};
+use crate::spec::Security;
 
 /// What containers get unless they ask for other ones.
 const DEFAULT: [&str; 11] = [
@@ -33,13 +34,9 @@ fn normal(name: &str) -> Result<String> {
 }
 
 /// The sets of a process; `last` is the highest capability that the kernel has, `available` what the engine has.
-pub fn sets(
-    add: &[String],
-    drop: &[String],
-    privileged: bool,
-    uid: u32,
-    available: u64,
-) -> Result<Capabilities> {
+pub fn sets(security: &Security, privileged: bool, uid: u32, available: u64) -> Result<Capabilities> {
+    let (add, drop) = (&security.cap_add, &security.cap_drop);
+    let privileged = privileged || security.privileged;
     let add = add.iter().map(|n| normal(n)).collect::<Result<Vec<_>>>()?;
     let drop = drop.iter().map(|n| normal(n)).collect::<Result<Vec<_>>>()?;
     if let Some(both) = add.iter().find(|name| *name != "ALL" && drop.contains(name)) {
@@ -59,7 +56,10 @@ pub fn sets(
         }
         (_, true) => Vec::new(),
         (true, false) => all().collect(),
-        (false, false) => DEFAULT.iter().map(|n| n.to_string()).collect(),
+        (false, false) => match &security.default_capabilities {
+            Some(names) => names.iter().map(|n| normal(n)).collect::<Result<_>>()?,
+            None => DEFAULT.iter().map(|n| n.to_string()).collect(),
+        },
     };
     bounding.retain(|name| !drop.contains(name));
     for name in add.iter().filter(|n| *n != "ALL") {
@@ -99,7 +99,8 @@ mod tests {
 
     fn effective(add: &[&str], drop: &[&str], uid: u32) -> Vec<String> {
         let list = |names: &[&str]| names.iter().map(|s| s.to_string()).collect::<Vec<_>>();
-        sets(&list(add), &list(drop), false, uid, (1 << 41) - 1).unwrap().effective
+        let security = Security { cap_add: list(add), cap_drop: list(drop), ..Security::default() };
+        sets(&security, false, uid, (1 << 41) - 1).unwrap().effective
     }
 
     #[test]
@@ -110,7 +111,12 @@ mod tests {
         assert_eq!(effective(&["all"], &["chown"], 0).len(), 40);
         assert_eq!(effective(&[], &[], 5), [""; 0]);
         assert_eq!(effective(&["net_raw"], &[], 5), ["CAP_NET_RAW"]);
-        assert!(sets(&["nosuch".into()], &[], false, 0, 1).is_err());
-        assert!(sets(&["chown".into()], &["chown".into()], false, 0, 1).is_err());
+        let refused = |add: &str, drop: &str| {
+            let (cap_add, cap_drop) = (vec![add.to_string()], vec![drop.to_string()]);
+            sets(&Security { cap_add, cap_drop, ..Security::default() }, false, 0, 1).is_err()
+        };
+        assert!(refused("nosuch", "chown") && refused("chown", "chown"));
+        let fewer = Security { default_capabilities: Some(vec!["CAP_KILL".into()]), ..Security::default() };
+        assert_eq!(sets(&fewer, false, 0, (1 << 41) - 1).unwrap().effective, ["CAP_KILL"]);
     }
 }

@@ -70,7 +70,7 @@ impl Engine {
         let config = image.as_ref().map(|i| i.image.config.config.clone()).unwrap_or_default();
         check(&spec, self)?;
         // what cannot work is refused before anything is made
-        let view = self.root_view(&spec, image.as_ref(), None);
+        let view = self.root_view(&spec, image.as_ref(), None)?;
         let wanted_user = spec.process.user.clone().unwrap_or_else(|| config.user.clone());
         let (userns, default_user) = self.userns(&spec, &namespace, image.as_ref())?;
         if spec.process.user.is_some() || default_user.is_none() {
@@ -262,7 +262,12 @@ impl Engine {
     }
 
     /// The container's files as they would be merged, without mounting them.
-    pub fn root_view(&self, spec: &ContainerSpec, image: Option<&Named>, id: Option<&str>) -> RootView {
+    pub fn root_view(
+        &self,
+        spec: &ContainerSpec,
+        image: Option<&Named>,
+        id: Option<&str>,
+    ) -> Result<RootView> {
         let upper = id.map(|id| self.dirs.container(id).join("upper"));
         let lower = match (&spec.root, image) {
             (_, Some(named)) => self.store.lower_dirs(&named.image),
@@ -270,6 +275,7 @@ impl Engine {
             _ => Vec::new(),
         };
         RootView::new(&upper.into_iter().chain(lower).collect::<Vec<_>>())
+            .with_host_users(&spec.process.host_users)
     }
 
     /// Makes the volumes that a container needs, and points its mounts at them.
@@ -386,12 +392,15 @@ impl Engine {
 
     /// How a container is asked to stop: as was said, as its image says, SIGTERM.
     pub fn stop_signal(&self, record: &Record) -> i32 {
-        let given = record.spec.life.stop_signal.map(|s| s as i32);
-        let image = || {
-            let image = self.store.image_by_id(&record.image.as_ref()?.id).ok()??;
-            unroot_sys::signal::parse(&image.config.config.stop_signal)
-        };
-        given.or_else(image).unwrap_or(15)
+        if let Some(given) = record.spec.life.stop_signal {
+            return given as i32;
+        }
+        let image = record.image.as_ref().and_then(|i| self.store.image_by_id(&i.id).ok()?);
+        let config = image.map(|i| i.config.config).unwrap_or_default();
+        let usual = if crate::plan::is_systemd(&record.spec, &config) { "SIGRTMIN+3" } else { "SIGTERM" };
+        unroot_sys::signal::parse(&config.stop_signal)
+            .or_else(|| unroot_sys::signal::parse(usual))
+            .unwrap_or(15)
     }
 }
 

@@ -36,8 +36,8 @@ pub struct ExecSpec {
     pub detach: bool,
     /// `--privileged`.
     pub privileged: bool,
-    /// `--preserve-fds`.
-    pub preserve_fds: u32,
+    /// `--preserve-fds`, `--preserve-fd`.
+    pub preserved_fds: Vec<u32>,
     /// `--detach-keys`.
     pub detach_keys: DetachKeys,
 }
@@ -68,7 +68,7 @@ impl Engine {
             process: &process,
             seccomp: &profile,
             cgroup: handle.as_ref().map(|h| h.as_fd()),
-            preserved_fds: spec.preserve_fds,
+            preserved_fds: &spec.preserved_fds,
             survives: spec.detach,
         };
         let failed = |e: unroot_runtime::Error| match e {
@@ -114,7 +114,7 @@ impl Engine {
         let config = image.map(|i| i.config.config).unwrap_or_default();
         let view = RootView::new(&[format!("/proc/{init}/root").into()]);
         let user = match &spec.user {
-            Some(user) => users::resolve(&view, user, &[])?,
+            Some(user) => users::resolve(&view, user, &record.spec.process.groups)?,
             None => self.process_user(record, &view, &config)?,
         };
         // whoever the container's own process is has the groups that it was given
@@ -126,13 +126,7 @@ impl Engine {
         let in_user_namespace = record.maps.is_some() || self.user.is_rootless();
         let security = &record.spec.security;
         let available = limits::own_capabilities(in_user_namespace);
-        let capabilities = capabilities::sets(
-            &security.cap_add,
-            &security.cap_drop,
-            security.privileged || spec.privileged,
-            user.uid,
-            available,
-        )?;
+        let capabilities = capabilities::sets(security, spec.privileged, user.uid, available)?;
         Ok(Process {
             terminal: spec.terminal,
             env: exec_env(record, &config, spec, user.home.as_deref()),
@@ -147,6 +141,7 @@ impl Engine {
                 if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() }
             }),
             make_cwd: false,
+            keep_groups: record.spec.process.groups.iter().any(|g| g == users::KEEP_GROUPS),
             capabilities,
             rlimits: record
                 .spec

@@ -397,3 +397,14 @@ pub fn registry_error(e: unroot_registry::Error) -> Error {
     let error = Error::new(ErrorKind::Engine, e);
     hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
 }
+
+/// Removes an image with all its names, unless a container uses it; says whether it did.
+pub fn remove_unused(store: &unroot_store::Store, dirs: &crate::dirs::Dirs, id: &str) -> Result<bool> {
+    let used = |r: &crate::Record| r.image.as_ref().is_some_and(|i| i.id == id);
+    if crate::record::all(dirs)?.iter().any(used) {
+        return Ok(false);
+    }
+    store.remove_image(id).map_err(Error::engine)?;
+    store.collect(&[]).map_err(Error::engine)?;
+    Ok(true)
+}

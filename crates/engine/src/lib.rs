@@ -49,6 +49,5 @@ pub fn say(text: std::fmt::Arguments<'_>) {
 
 /// Warns the user. Only what went on in another way than was asked, and did it safely, is a warning.
 pub fn warn(text: std::fmt::Arguments<'_>) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "WARN: {text}");
+    log::warn!("{text}");
 }

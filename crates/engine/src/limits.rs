@@ -29,6 +29,19 @@ pub fn parse_size(text: &str) -> Option<u64> {
     }
 }
 
+/// A size with units of a thousand, as logs have it: `10m`, `1.5gb`.
+pub fn parse_decimal_size(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let factor = match text[end..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1u64,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        _ => return None,
+    };
+    text[..end].parse::<f64>().ok().map(|n| (n * factor as f64).round() as u64)
+}
+
 /// What is written to the control group.
 pub fn settings(limits: &Limits) -> Result<Vec<Setting>> {
     let mut all = Vec::new();

@@ -66,7 +66,55 @@ pub fn write(
         write_file(&run_dir.join("localtime"), &data, 0o644)?;
         own(record, &run_dir.join("localtime"));
     }
+    if let Some(list) = &spec.files.default_mounts {
+        for (n, (source, target)) in default_mounts(list)?.into_iter().enumerate() {
+            if taken(&target) {
+                continue;
+            }
+            let copy = run_dir.join(format!("default-{n}"));
+            let _ = crate::remove::remove_tree(&copy);
+            copy_for_container(record, Path::new(&source), &copy)?;
+            files.push((format!("default-{n}"), target));
+        }
+    }
     Ok(files)
+}
+
+/// mounts.conf: lines `HOST[:CONTAINER]`; those whose host path is not there are left out.
+fn default_mounts(list: &Path) -> Result<Vec<(String, String)>> {
+    let text = match fs::read_to_string(list) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| {
+            Error::engine(format_args!("open {}: {}", list.display(), crate::plan::reason(&e)))
+        })?,
+    };
+    let lines = text.lines().map(str::trim).filter(|l| l.starts_with('/'));
+    let pairs = lines.map(|l| l.split_once(':').unwrap_or((l, l)));
+    let there = pairs.filter(|(source, _)| Path::new(source).exists());
+    Ok(there.map(|(source, target)| (source.to_string(), target.to_string())).collect())
+}
+
+/// A copy of a file or a tree of the host, as the container's root's.
+fn copy_for_container(record: &Record, source: &Path, copy: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let failed = |e: std::io::Error| {
+        Error::engine(format_args!("copy {}: {}", source.display(), crate::plan::reason(&e)))
+    };
+    let meta = fs::metadata(source).map_err(failed)?;
+    if meta.is_dir() {
+        fs::create_dir_all(copy).map_err(failed)?;
+        for entry in fs::read_dir(source).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            copy_for_container(record, &source.join(&name), &copy.join(&name))?;
+        }
+    } else if meta.is_file() {
+        fs::copy(source, copy).map_err(failed)?;
+    } else {
+        return Ok(());
+    }
+    fs::set_permissions(copy, fs::Permissions::from_mode(meta.permissions().mode() & 0o777)).map_err(failed)?;
+    own(record, copy);
+    Ok(())
 }
 
 /// Files belong to the container's root.
@@ -188,7 +236,8 @@ fn accounts(
     let mut files = Vec::new();
     let process = &record.spec.process;
     let text = |path: &str| view.read(path).map(|data| String::from_utf8_lossy(&data).into_owned());
-    if let Some(passwd) = text("/etc/passwd") {
+    let mut passwd_file = None;
+    if let Some(passwd) = view.passwd() {
         let keeps_user = record.default_user.is_some_and(|(uid, _)| uid == user.uid);
         let host_name = engine.user.name.clone();
         let (name, home) = match keeps_user {
@@ -210,9 +259,12 @@ fn accounts(
                     if keeps_user { name.clone() } else { "container user".into() }
                 ),
             };
-            files.push(("passwd", "/etc/passwd", with_line(&passwd, &line)));
+            passwd_file = Some(with_line(&passwd, &line));
+        } else if view.has_host_users() {
+            passwd_file = Some(passwd);
         }
     }
+    files.extend(passwd_file.map(|text| ("passwd", "/etc/passwd", text)));
     if let (Some(group), Some(entry)) = (text("/etc/group"), &process.group_entry) {
         let line = entry
             .replace("$GROUPNAME", &engine.user.name)

@@ -7,7 +7,7 @@ use unroot_store::Config;
 
 use crate::capabilities;
 use crate::error::{Error, Result};
-use crate::spec::{ContainerSpec, MountKind, Namespace};
+use crate::spec::{ContainerSpec, MountKind, Namespace, Systemd};
 use crate::users::ResolvedUser;
 
 /// What the plan has to know besides.
@@ -100,6 +100,19 @@ pub fn plan(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Spec> {
     })
 }
 
+/// It gets what systemd needs.
+pub fn is_systemd(spec: &ContainerSpec, image: &Config) -> bool {
+    let program = command(spec, image).into_iter().next().unwrap_or_default();
+    match spec.process.systemd {
+        Systemd::Always => true,
+        Systemd::Never => false,
+        Systemd::Auto => {
+            matches!(program.as_str(), "/usr/sbin/init" | "/sbin/init" | "/usr/local/sbin/init")
+                || program.rsplit('/').next() == Some("systemd")
+        }
+    }
+}
+
 /// The host name: given, or the first of the id; none if the host's is kept.
 pub fn hostname(spec: &ContainerSpec, facts: &Facts<'_>) -> Option<String> {
     match (&spec.process.hostname, &spec.namespaces.uts) {
@@ -149,13 +162,8 @@ fn process(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Process> {
             .or_else(|| Some(facts.image.working_dir.clone()).filter(|d| !d.is_empty()))
             .unwrap_or_else(|| "/".into()),
         make_cwd: spec.process.workdir.is_none(),
-        capabilities: capabilities::sets(
-            &security.cap_add,
-            &security.cap_drop,
-            security.privileged,
-            facts.user.uid,
-            facts.capabilities,
-        )?,
+        keep_groups: spec.process.groups.iter().any(|g| g == crate::users::KEEP_GROUPS),
+        capabilities: capabilities::sets(security, false, facts.user.uid, facts.capabilities)?,
         rlimits: rlimits(spec, facts)?,
         no_new_privileges,
         oom_score_adj: spec.process.oom_score_adj,
@@ -175,6 +183,7 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
     if spec.process.terminal {
         set("TERM", "xterm");
     }
+    spec.process.default_env.iter().for_each(|(name, value)| set(name, value));
     if spec.process.http_proxy.unwrap_or(true) {
         facts.proxies.iter().for_each(|(name, value)| set(name, value));
     }
@@ -184,6 +193,13 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
     }
     spec.process.host_env.iter().for_each(|(name, value)| set(name, value));
     spec.process.env.iter().for_each(|(name, value)| set(name, value));
+    for (name, value) in &spec.process.env_merge {
+        let merged = expand(value, &all);
+        match all.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = merged,
+            None => all.push((name.clone(), merged)),
+        }
+    }
     let given = |name: &str| spec.process.env.iter().any(|(known, _)| known == name);
     if spec.process.unset_env_all {
         all.retain(|(name, _)| given(name));
@@ -195,6 +211,9 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
         }
     };
     default("HOSTNAME", hostname(spec, facts).unwrap_or_else(|| "localhost".into()));
+    if is_systemd(spec, facts.image) {
+        default("container_uuid", facts.id[..32].to_string());
+    }
     default(
         "HOME",
         facts
@@ -204,6 +223,23 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
             .unwrap_or_else(|| if facts.user.uid == 0 { "/root".into() } else { "/".into() }),
     );
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// `${NAME}` and `$NAME` stand for the values that are there.
+fn expand(text: &str, known: &[(String, String)]) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        expanded += before;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, tail) = match after.strip_prefix('{').and_then(|a| a.split_once('}')) {
+            Some(parts) => parts,
+            None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
+        };
+        expanded += known.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v);
+        rest = tail;
+    }
+    expanded + rest
 }
 
 fn rlimits(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Rlimit>> {
@@ -256,15 +292,28 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
         all.push(mount(INIT_PATH, "bind", &program.to_string_lossy(), &["bind", "rprivate", "ro"]));
     }
     let wanted: Vec<Mount> = facts.mounts.iter().map(user_mount).collect::<Result<_>>()?;
+    let mut memory: Vec<(&str, &[&str])> = Vec::new();
+    if is_systemd(spec, facts.image) {
+        memory.extend([
+            ("/run", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=0755"][..]),
+            ("/run/lock", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=1777"]),
+            ("/tmp", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=1777"]),
+            ("/var/log/journal", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=0755"]),
+        ]);
+    }
     if spec.files.read_only && spec.files.read_only_tmpfs.unwrap_or(true) {
-        for path in ["/run", "/tmp", "/var/tmp"] {
-            if !wanted.iter().any(|m| m.destination == path) {
+        for (path, mode) in [("/run", "mode=0755"), ("/tmp", "mode=1777"), ("/var/tmp", "mode=1777")] {
+            if !memory.iter().any(|(taken, _)| *taken == path) {
                 all.insert(
                     all.len() - facts.files.len() - usize::from(facts.init.is_some()),
-                    mount(path, "tmpfs", "tmpfs", &["rw", "nosuid", "nodev", "tmpcopyup", "mode=1777"]),
+                    mount(path, "tmpfs", "tmpfs", &["rw", "nosuid", "nodev", "tmpcopyup", mode]),
                 );
             }
         }
+    }
+    for (path, options) in memory {
+        let at = all.len() - facts.files.len() - usize::from(facts.init.is_some());
+        all.insert(at, mount(path, "tmpfs", "tmpfs", options));
     }
     // what the user mounts replaces what would be there, and parents come before their children
     all.retain(|m| !wanted.iter().any(|w| w.destination == m.destination));
@@ -276,6 +325,7 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
 
 fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
     let privileged = spec.security.privileged;
+    let systemd = is_systemd(spec, facts.image);
     let proc_options = spec.security.options.iter().find_map(|o| o.strip_prefix("proc-opts="));
     let mut proc = mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]);
     proc.options.extend(proc_options.iter().flat_map(|o| o.split(',')).map(str::to_string));
@@ -290,6 +340,10 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
         true => mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_access]),
         false => mount("/sys", "bind", "/sys", &["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro"]),
     };
+    // (without those tmpfs nothing at all can be written to)
+    let sealed = spec.files.read_only && spec.files.read_only_tmpfs == Some(false);
+    let mut dev = vec!["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"];
+    dev.extend(sealed.then_some("ro"));
     let mut all = vec![
         match &spec.namespaces.pid {
             Namespace::Host if facts.in_user_namespace => {
@@ -297,7 +351,7 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
             }
             _ => proc,
         },
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev", "tmpfs", "tmpfs", &dev),
         sys,
         mount("/dev/pts", "devpts", "devpts", &pts),
         match &spec.namespaces.ipc {
@@ -311,7 +365,8 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
         },
     ];
     let size = format!("size={}", spec.files.shm_size.unwrap_or(64 << 20));
-    let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
+    let mut shm = vec!["nosuid", "noexec", "nodev", "mode=1777", size.as_str()];
+    shm.extend(sealed.then_some("ro"));
     match &spec.namespaces.ipc {
         Namespace::Host => all.push(mount(
             "/dev/shm",
@@ -337,7 +392,7 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
             "/sys/fs/cgroup",
             "cgroup2",
             "cgroup",
-            &["nosuid", "noexec", "nodev", if privileged { "rw" } else { "ro" }],
+            &["nosuid", "noexec", "nodev", if privileged || systemd { "rw" } else { "ro" }],
         ));
     }
     Ok(all)
@@ -533,6 +588,13 @@ fn sysctls(spec: &ContainerSpec) -> Result<std::collections::BTreeMap<String, St
 fn devices(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Device>> {
     let mut all: Vec<Device> =
         if spec.security.privileged { facts.host_devices.to_vec() } else { Vec::new() };
+    if is_systemd(spec, facts.image) {
+        // (it would start a getty on each of the host's virtual terminals)
+        all.retain(|d| {
+            let number = d.path.strip_prefix("/dev/tty");
+            !number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        });
+    }
     for wanted in &spec.files.devices {
         all.extend(device_of(&wanted.source, &wanted.target)?);
     }

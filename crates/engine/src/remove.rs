@@ -11,10 +11,17 @@ use crate::dirs::Dirs;
 use crate::error::{Context as _, Error, Result};
 use crate::lock::Lock;
 use crate::record::{Record, release_name};
-use crate::state::{RunState, State, write_exit};
+use crate::state::{Restarting, RunState, State, write_exit};
 
-/// Records the exit of a container whose monitor was killed, and frees what it held. The caller has the lock.
+/// Records the exit of a container whose monitor was killed, and frees what it held; one whose monitor waits to
+/// start it again will not do so. The caller has the lock.
 pub fn settle(dirs: &Dirs, record: &Record, _lock: &Lock) -> Result<()> {
+    if let Some(waiting) = Restarting::read(dirs, &record.id)? {
+        Restarting::remove(dirs, &record.id);
+        if let Some(monitor) = crate::stop::open_process(waiting.monitor) {
+            let _ = crate::stop::kill_hard(None, &monitor);
+        }
+    }
     let state = State::observe(dirs, &record.id)?;
     if !state.stale {
         return Ok(());

@@ -50,6 +50,10 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// `--runtime`: an OCI runtime that makes the process instead of our own; its path.
+    pub runtime: Option<String>,
+    /// `--runtime-flag`, with their dashes.
+    pub runtime_flags: Vec<String>,
 }
 
 /// Where the root filesystem comes from.
@@ -114,6 +118,10 @@ pub struct Process {
     pub host_env: Vec<(String, String)>,
     /// `--unsetenv`.
     pub unset_env: Vec<String>,
+    /// Variables of containers.conf, below the image's own.
+    pub default_env: Vec<(String, String)>,
+    /// `--env-merge`: set from the image's, such as `PATH=${PATH}:/x`.
+    pub env_merge: Vec<(String, String)>,
     /// `--unsetenv-all`.
     pub unset_env_all: bool,
     /// `--hostname`.
@@ -140,18 +148,27 @@ pub struct Process {
     pub group_entry: Option<String>,
     /// `--hostuser`.
     pub host_users: Vec<String>,
-    /// `--preserve-fds`: 3..3+N are handed on.
-    pub preserve_fds: u32,
-    /// `--preserve-fd`: these are handed on.
-    pub preserve_fd_list: Vec<u32>,
-    /// `--personality`.
-    pub personality: Option<String>,
-    /// `--systemd`: true, false, always.
-    pub systemd: Option<String>,
+    /// `--preserve-fds`, `--preserve-fd`: these are handed on.
+    pub preserved_fds: Vec<u32>,
+    /// `--systemd`: whether the program is systemd, and gets what that needs.
+    pub systemd: Systemd,
     /// `--http-proxy` (default true): hand on http_proxy and its like.
     pub http_proxy: Option<bool>,
     /// `--sdnotify`: container, conmon, healthy, ignore.
     pub sdnotify: Option<String>,
+}
+
+/// Whether a container gets what systemd needs: tmpfs on its directories, a writable cgroup, SIGRTMIN+3 to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Systemd {
+    /// If the command is systemd or an init.
+    #[default]
+    Auto,
+    /// No.
+    Never,
+    /// Yes, whatever the command is.
+    Always,
 }
 
 /// A resource limit of the process, `--ulimit NAME=SOFT[:HARD]`.
@@ -181,6 +198,55 @@ pub struct Life {
     pub pidfile: Option<PathBuf>,
     /// `--conmon-pidfile`.
     pub monitor_pidfile: Option<PathBuf>,
+    /// `--restart`.
+    pub restart: Restart,
+    /// `--rmi`: its image goes with it, if nobody else uses it.
+    pub remove_image: bool,
+}
+
+/// When a container is started again after its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    No,
+    /// After an exit code other than 0, so many times; 0 is without bound.
+    OnFailure(u32),
+    /// After every end that nobody asked for.
+    Always,
+    /// The same; after a boot only if it ran before.
+    UnlessStopped,
+}
+
+impl std::fmt::Display for Restart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::No => "no",
+            Self::OnFailure(_) => "on-failure",
+            Self::Always => "always",
+            Self::UnlessStopped => "unless-stopped",
+        })
+    }
+}
+
+impl std::str::FromStr for Restart {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("on-failure", count)) => count.parse().map(Self::OnFailure).map_err(|_| {
+                format!("restart policy {text:?}: {count:?} is no number of restarts")
+            }),
+            None if text == "on-failure" => Ok(Self::OnFailure(0)),
+            None if matches!(text, "no" | "never" | "") => Ok(Self::No),
+            None if text == "always" => Ok(Self::Always),
+            None if text == "unless-stopped" => Ok(Self::UnlessStopped),
+            _ => Err(format!(
+                "\"{text}\" is not a valid restart policy: it is no, on-failure[:MAX], always, unless-stopped"
+            )),
+        }
+    }
 }
 
 /// Files in the container.
@@ -205,6 +271,8 @@ pub struct Files {
     pub device_cgroup_rules: Vec<String>,
     /// `--chrootdirs`.
     pub chrootdirs: Vec<String>,
+    /// `--default-mounts-file`: lines `HOST[:CONTAINER]` whose files are copied into every container.
+    pub default_mounts: Option<PathBuf>,
     /// `--hosts-file`: a path, `image` or `none`.
     pub hosts_file: Option<String>,
 }
@@ -341,6 +409,8 @@ pub struct Security {
     pub cap_add: Vec<String>,
     /// `--cap-drop`.
     pub cap_drop: Vec<String>,
+    /// What containers have without the two, if containers.conf says so.
+    pub default_capabilities: Option<Vec<String>>,
     /// `--security-opt`, as typed: no-new-privileges, seccomp=, label=, apparmor=, mask=, unmask=, proc-opts=.
     pub options: Vec<String>,
     /// `--sysctl`.

@@ -24,8 +24,8 @@ use crate::images::Named;
 use crate::lock::Lock;
 use crate::plan::{self, Facts, reason};
 use crate::record::Record;
-use crate::spec::{FORMAT, Namespace, Root};
-use crate::state::{Exit, ProcessRef, RunState, State, write_exit, write_run};
+use crate::spec::{FORMAT, Namespace, Restart, Root};
+use crate::state::{Exit, ProcessRef, Restarting, RunState, State, write_exit, write_run};
 use crate::users::{self, ResolvedUser};
 use crate::{limits, netfiles};
 
@@ -42,7 +42,36 @@ struct Launch {
     setgroups: bool,
     seccomp: seccomp::Profile,
     store: unroot_store::Store,
-    remove: bool,
+}
+
+/// How often a container was started again, and how long its monitor waits before the next time: twice as long each
+/// time, from a tenth of a second up to a minute; after ten good seconds from the beginning (as Docker does).
+#[derive(Clone, Copy, Default)]
+struct Restarts {
+    count: u32,
+    pause: Duration,
+}
+
+impl Restarts {
+    /// What follows an end; none if nothing does.
+    fn after(self, launch: &Launch, exit: unroot_monitor::Exit) -> Option<Self> {
+        let wanted = match launch.record.spec.life.restart {
+            Restart::No => false,
+            Restart::OnFailure(most) => exit.code != 0 && (most == 0 || self.count < most),
+            Restart::Always | Restart::UnlessStopped => true,
+        };
+        if !wanted || crate::state::is_unwanted(&launch.dirs, &launch.record.id) {
+            return None;
+        }
+        let run = State::observe(&launch.dirs, &launch.record.id).ok().and_then(|s| s.run);
+        let ran = run.map_or(0, |r| exit.finished - r.started);
+        let least = Duration::from_millis(100);
+        let pause = match ran > 10_000_000_000 {
+            true => least,
+            false => (self.pause * 2).clamp(least, Duration::from_secs(60)),
+        };
+        Some(Self { count: self.count + 1, pause })
+    }
 }
 
 impl Engine {
@@ -69,6 +98,7 @@ impl Engine {
             (_, image) => image,
         };
         make_dir(&self.dirs.run_container(&record.id))?;
+        crate::state::forget_unwanted(&self.dirs, &record.id);
         let launch = self.plan_launch(record, image.as_ref())?;
         let log = self.open_log(record)?;
         let config = MonitorConfig {
@@ -82,17 +112,25 @@ impl Engine {
                 .map(|t| Duration::from_secs(t.into())),
             attached,
         };
-        let (dirs, id) = (self.dirs.clone(), record.id.clone());
-        let finish_record = record.clone();
-        let finish_engine = self.for_monitor();
+        let id = record.id.clone();
+        let first_lock = std::cell::Cell::new(Some(lock));
+        let restarts = std::cell::Cell::new(Restarts::default());
         let mut socket = unroot_monitor::fork(
             config,
             |ends| {
-                let result = launch.start(ends);
+                let failed = |e: Error| (e.exit_code(), e.to_string());
+                let again = first_lock.take();
+                let lock = again.map_or_else(|| launch.take_again(), Ok).map_err(failed)?;
+                let result = launch.start(ends, restarts.get().count);
                 drop(lock);
-                result.map_err(|e| (e.exit_code(), e.to_string()))
+                result.map_err(failed)
             },
-            move |exit| finish(&finish_engine, &dirs, &finish_record, exit),
+            |exit| {
+                let next = restarts.get().after(&launch, exit);
+                finish(&launch, exit, restarts.get().count, next.is_some());
+                restarts.set(next?);
+                next.map(|n| n.pause)
+            },
         )
         .map_err(monitor_error)?;
         match unroot_monitor::attach::wait_started(&mut socket) {
@@ -114,11 +152,6 @@ impl Engine {
         }
     }
 
-    /// What the end of a container needs of the engine: directories, no handles.
-    fn for_monitor(&self) -> unroot_store::Store {
-        self.store.clone()
-    }
-
     fn open_log(&self, record: &Record) -> Result<Writer> {
         let log = &record.spec.log;
         let driver = match log.driver.as_deref().unwrap_or("k8s-file") {
@@ -133,7 +166,7 @@ impl Engine {
         };
         let path = self.log_path(record);
         let max_size =
-            log.options.iter().find_map(|o| o.strip_prefix("max-size=")).and_then(crate::limits::parse_size);
+            log.options.iter().find_map(|o| o.strip_prefix("max-size=")).and_then(crate::limits::parse_decimal_size);
         Writer::open(driver, &path, max_size)
             .map_err(|e| Error::engine(format_args!("open log {}: {}", path.display(), reason(&e))))
     }
@@ -148,7 +181,7 @@ impl Engine {
         let namespace = self.enter()?;
         let spec = &record.spec;
         let config: Config = image.map(|i| i.image.config.config.clone()).unwrap_or_default();
-        let view = self.root_view(spec, image, Some(&record.id));
+        let view = self.root_view(spec, image, Some(&record.id))?;
         let user = self.process_user(record, &view, &config)?;
         let network: Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
         let network_path = match &network {
@@ -212,8 +245,6 @@ impl Engine {
             }
             Root::Directory { path, .. } => Rootfs::Directory(path.clone()),
         };
-        // (`volatile` leaves a mark that forbids the next mount of the same work directory)
-        let _ = fs::remove_dir_all(dir.join("work/work/incompat"));
         let ports = record
             .ports
             .iter()
@@ -232,7 +263,6 @@ impl Engine {
             setgroups: namespace.single_id.is_none(),
             seccomp: seccomp_profile(spec),
             store: self.store.clone(),
-            remove: spec.remove,
         })
     }
 
@@ -345,16 +375,41 @@ pub fn monitor_error(error: unroot_monitor::Error) -> Error {
 }
 
 impl Launch {
+    /// In the monitor, before it starts the container again: its lock, if nobody has decided otherwise meanwhile.
+    fn take_again(&self) -> Result<Lock> {
+        let lock = Lock::take(&self.dirs, &self.record.id)?;
+        let waiting = Restarting::read(&self.dirs, &self.record.id)?;
+        Restarting::remove(&self.dirs, &self.record.id);
+        let own = waiting.is_some_and(|w| Some(w.monitor) == ProcessRef::of(std::process::id()));
+        match own && !crate::state::is_unwanted(&self.dirs, &self.record.id) {
+            true => Ok(lock),
+            false => Err(Error::state("somebody else has taken over the container")),
+        }
+    }
+
     /// In the monitor: makes the process, its network and its state, and lets it go.
-    fn start(&self, ends: StdioEnds) -> Result<Started> {
+    fn start(&self, ends: StdioEnds, restarts: u32) -> Result<Started> {
+        // (`volatile` leaves a mark that forbids the next mount of the same work directory)
+        let _ = fs::remove_dir_all(self.dirs.container(&self.record.id).join("work/work/incompat"));
         let settings = limits::settings(&self.record.spec.limits)?;
         let cgroup = self.cgroup(&settings)?;
         let handle = cgroup.as_ref().map(Cgroup::handle).transpose().map_err(Error::engine)?;
-        let started = self.start_in(ends, handle.as_ref().map(|h| h.as_fd()), cgroup.as_ref());
-        if started.is_err()
-            && let Some(cgroup) = cgroup
-        {
-            let _ = cgroup.remove();
+        let started = self.start_in(ends, handle.as_ref().map(|h| h.as_fd()), cgroup.as_ref(), restarts);
+        if let Err(error) = &started {
+            if let Some(cgroup) = cgroup {
+                let _ = cgroup.remove();
+            }
+            if restarts > 0 {
+                let exit = Exit {
+                    code: error.exit_code().into(),
+                    error: error.to_string(),
+                    started: unroot_monitor::log::now(),
+                    finished: unroot_monitor::log::now(),
+                    restarts,
+                    ..Exit::default()
+                };
+                let _ = write_exit(&self.dirs, &self.record.id, &exit);
+            }
         }
         started
     }
@@ -387,6 +442,7 @@ impl Launch {
         ends: StdioEnds,
         cgroup: Option<std::os::fd::BorrowedFd<'_>>,
         group: Option<&Cgroup>,
+        restarts: u32,
     ) -> Result<Started> {
         let spec = &self.record.spec;
         let request = Request {
@@ -398,7 +454,7 @@ impl Launch {
             engine_is_host: self.engine_is_host,
             cgroup,
             seccomp: self.seccomp.clone(),
-            preserved_fds: spec.process.preserve_fds,
+            preserved_fds: &spec.process.preserved_fds,
             setgroups: self.setgroups,
             loopback: true,
         };
@@ -440,6 +496,7 @@ impl Launch {
             cgroup: group.map(|g| g.path().to_string_lossy().into_owned()),
             network_helper: helper.and_then(ProcessRef::of),
             addresses: Vec::new(),
+            restarts,
         };
         write_run(&self.dirs, &self.record.id, &state)?;
         self.write_pidfiles(pid)?;
@@ -458,7 +515,6 @@ impl Launch {
         for (file, pid) in files.into_iter().filter_map(|(f, pid)| Some((f.as_ref()?, pid))) {
             fs::write(file, pid.to_string()).context(|| format!("write {}", file.display()))?;
         }
-        let _ = (&self.store, self.remove);
         Ok(())
     }
 }
@@ -489,7 +545,8 @@ fn network_error(error: unroot_network::Error) -> Error {
 
 /// In the monitor, after the end: what was held is freed, the exit is recorded, and with `--rm` all goes. Each
 /// step is taken whatever the others did.
-fn finish(store: &unroot_store::Store, dirs: &Dirs, record: &Record, exit: unroot_monitor::Exit) {
+fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: bool) {
+    let Launch { store, dirs, record, .. } = launch;
     let run = State::observe(dirs, &record.id).ok().and_then(|s| s.run);
     let mut oom = false;
     if let Some(run) = &run {
@@ -509,8 +566,13 @@ fn finish(store: &unroot_store::Store, dirs: &Dirs, record: &Record, exit: unroo
         started: run.as_ref().map_or(0, |r| r.started),
         finished: exit.finished,
         pid: run.as_ref().map_or(0, |r| r.process.pid),
+        restarts,
         ..Exit::default()
     };
+    // (said before the exit is: in between the container is not taken to have ended for good)
+    if again && let Some(monitor) = ProcessRef::of(std::process::id()) {
+        let _ = Restarting::write(dirs, &record.id, monitor);
+    }
     let _ = write_exit(dirs, &record.id, &record_of_exit);
     if record.spec.remove
         && let Ok(lock) = Lock::take(dirs, &record.id)
@@ -518,6 +580,9 @@ fn finish(store: &unroot_store::Store, dirs: &Dirs, record: &Record, exit: unroo
         let _ = crate::remove::remove(dirs, record, lock);
         for volume in record.volumes.iter().filter(|v| v.anonymous) {
             let _ = store.volumes().remove(&volume.name);
+        }
+        if let Some(image) = record.image.as_ref().filter(|_| record.spec.life.remove_image) {
+            let _ = crate::images::remove_unused(store, dirs, &image.id);
         }
     }
 }

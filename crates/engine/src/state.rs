@@ -8,6 +8,9 @@
 //!                                        ▼   │                               ▼  ▼
 //!                                       Paused                         Running  (nothing)
 //! ```
+//! A container with a restart policy is Restarting between its end and its next start, which its monitor makes;
+//! `stop`, `start` and `rm` take that from the monitor, by the lock and `restarting.json`.
+//!
 //! `state.json` in the run directory exists while there is a process; it names the monitor and the process with
 //! their start times, so that a pid used again is not taken for them. If it is there and the monitor is not, the
 //! monitor was killed and the container with it (PR_SET_PDEATHSIG): the state is [`Status::Exited`] with
@@ -77,6 +80,9 @@ pub struct RunState {
     pub network_helper: Option<ProcessRef>,
     /// Addresses in the container.
     pub addresses: Vec<String>,
+    /// How often its policy has started it again.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// How it ended: `exit.json`.
@@ -96,6 +102,52 @@ pub struct Exit {
     pub lost: bool,
     /// It did not even start, and why.
     pub error: String,
+    /// How often its policy had started it again.
+    #[serde(default)]
+    pub restarts: u32,
+}
+
+/// A container's monitor waits to start it again: `restarting.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Restarting {
+    /// The monitor.
+    pub monitor: ProcessRef,
+}
+
+impl Restarting {
+    fn file(dirs: &Dirs, id: &str) -> std::path::PathBuf {
+        dirs.run_container(id).join("restarting.json")
+    }
+
+    /// The monitor that waits, if one does.
+    pub fn read(dirs: &Dirs, id: &str) -> Result<Option<Self>> {
+        Ok(read_json::<Self>(&Self::file(dirs, id))?.filter(|r| r.monitor.is_alive()))
+    }
+
+    /// Says that this process waits.
+    pub fn write(dirs: &Dirs, id: &str, monitor: ProcessRef) -> Result<()> {
+        write_json(&Self::file(dirs, id), &Self { monitor })
+    }
+
+    /// Takes it back.
+    pub fn remove(dirs: &Dirs, id: &str) {
+        let _ = fs::remove_file(Self::file(dirs, id));
+    }
+}
+
+/// Somebody ended the container on purpose: it is not to be started again.
+pub fn write_unwanted(dirs: &Dirs, id: &str) {
+    let _ = fs::write(dirs.run_container(id).join("unwanted"), b"");
+}
+
+/// The user starts it: it is wanted again.
+pub fn forget_unwanted(dirs: &Dirs, id: &str) {
+    let _ = fs::remove_file(dirs.run_container(id).join("unwanted"));
+}
+
+/// Whether somebody did.
+pub fn is_unwanted(dirs: &Dirs, id: &str) -> bool {
+    dirs.run_container(id).join("unwanted").exists()
 }
 
 /// What a container is doing.
@@ -109,6 +161,8 @@ pub enum Status {
     Paused,
     /// It is being stopped.
     Stopping,
+    /// It has ended, and its monitor is about to start it again.
+    Restarting,
     /// It has ended.
     Exited,
 }
@@ -121,6 +175,7 @@ impl Status {
             Status::Running => "running",
             Status::Paused => "paused",
             Status::Stopping => "stopping",
+            Status::Restarting => "restarting",
             Status::Exited => "exited",
         }
     }
@@ -164,6 +219,7 @@ impl State {
         }
         let exit = Self::read_exit(dirs, id)?;
         let status = match &exit {
+            Some(exit) if exit.started != 0 && Restarting::read(dirs, id)?.is_some() => Status::Restarting,
             Some(exit) if exit.started != 0 => Status::Exited,
             _ => Status::Created,
         };

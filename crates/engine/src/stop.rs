@@ -11,7 +11,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::dirs::{Dirs, write_file};
 use crate::error::{Context as _, Error, Result};
 use crate::record::Record;
-use crate::state::{ProcessRef, State, Status};
+use crate::spec::Restart;
+use crate::state::{ProcessRef, Restarting, State, Status, write_unwanted};
 
 /// A handle on a process that was seen; none if it is gone or its number was used again.
 pub fn open_process(process: ProcessRef) -> Option<OwnedFd> {
@@ -50,6 +51,9 @@ pub fn kill(dirs: &Dirs, record: &Record, signal: i32) -> Result<()> {
     };
     let process = state.process().ok_or_else(not_running)?;
     let handle = open_process(process).ok_or_else(not_running)?;
+    if matches!(signal, 9 | 15) || record.spec.life.stop_signal == Some(signal.cast_unsigned()) {
+        write_unwanted(dirs, &record.id);
+    }
     send(&handle, signal).context(|| format!("sending signal {signal} to container {}", record.id))
 }
 
@@ -73,7 +77,18 @@ pub fn stop(
     let mut stopping = Vec::new();
     for record in records {
         let state = State::observe(dirs, &record.id)?;
+        if state.stale {
+            crate::remove::settle(dirs, record, &crate::lock::Lock::take(dirs, &record.id)?)?;
+            return Err(Error::state(format_args!(
+                "container {} conmon exited prematurely, exit code could not be retrieved: conmon process killed: its monitor was killed, and the container with it",
+                record.id
+            )));
+        }
+        if state.status == Status::Restarting {
+            crate::remove::settle(dirs, record, &crate::lock::Lock::take(dirs, &record.id)?)?;
+        }
         let Some(run) = state.run.clone().filter(|_| state.is_live()) else { continue };
+        write_unwanted(dirs, &record.id);
         if state.status == Status::Paused {
             return Err(Error::state(format_args!("container {} is paused: unpause it first", record.id)));
         }
@@ -109,7 +124,7 @@ pub fn stop(
                 record.id, run.process.pid
             )));
         }
-        wait_recorded(run.monitor)?;
+        wait_recorded(dirs, record, run.monitor)?;
     }
     Ok(())
 }
@@ -135,10 +150,18 @@ pub fn kill_hard(cgroup: Option<&str>, process: &OwnedFd) -> Result<()> {
 }
 
 /// Waits until the monitor has recorded the exit and cleaned up, which it does before it ends.
-fn wait_recorded(monitor: ProcessRef) -> Result<()> {
-    if let Some(handle) = open_process(monitor)
-        && !wait_end(&handle, Some(Duration::from_secs(60)))?
-    {
+fn wait_recorded(dirs: &Dirs, record: &Record, monitor: ProcessRef) -> Result<()> {
+    let Some(handle) = open_process(monitor) else { return Ok(()) };
+    let restarts = record.spec.life.restart != Restart::No;
+    let begun = Instant::now();
+    // (a container that ended by itself just before may be about to be started again: not any more)
+    while !wait_end(&handle, Some(Duration::from_millis(if restarts { 50 } else { 60_000 })))? {
+        if restarts && Restarting::read(dirs, &record.id)?.is_some() {
+            return crate::remove::settle(dirs, record, &crate::lock::Lock::take(dirs, &record.id)?);
+        }
+        if begun.elapsed() < Duration::from_secs(60) {
+            continue;
+        }
         return Err(Error::engine(format_args!(
             "the monitor (process {}) has not cleaned up within a minute of its container's end",
             monitor.pid

@@ -18,6 +18,7 @@ const MAX_FILE: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct RootView {
     layers: Vec<OwnedFd>,
+    host_users: String,
 }
 
 enum Found {
@@ -32,7 +33,40 @@ impl RootView {
         let open = |dir: &PathBuf| {
             openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
         };
-        Self { layers: layers.iter().filter_map(open).collect() }
+        Self { layers: layers.iter().filter_map(open).collect(), host_users: String::new() }
+    }
+
+    /// With users of the host, who are in its passwd, too (`--hostuser`).
+    pub fn with_host_users(mut self, names: &[String]) -> Result<Self> {
+        for name in names {
+            let line = unroot_idmap::names::passwd_line(name)
+                .ok_or_else(|| unknown("host user", name, "the host's passwd"))?;
+            let fields: Vec<&str> = line.split(':').collect();
+            let [name, _, uid, gid, about, home, ..] = fields[..] else {
+                return Err(unknown("host user", name, "the host's passwd"));
+            };
+            // (what logs in has no business in a container: no password, and its shell may not be there)
+            self.host_users += &format!("{name}:*:{uid}:{gid}:{about}:{home}:/bin/sh\n");
+        }
+        Ok(self)
+    }
+
+    /// /etc/passwd, with the host's users; none if it has neither.
+    pub fn passwd(&self) -> Option<String> {
+        let own = self.read("/etc/passwd").map(|data| String::from_utf8_lossy(&data).into_owned());
+        if own.is_none() && self.host_users.is_empty() {
+            return None;
+        }
+        let mut text = own.unwrap_or_default();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Some(text + &self.host_users)
+    }
+
+    /// The host's users are in its passwd.
+    pub fn has_host_users(&self) -> bool {
+        !self.host_users.is_empty()
     }
 
     /// What is at a path whose directories are no links.
@@ -188,6 +222,9 @@ fn is_opaque(layer: &OwnedFd, path: &Path, handle: &OwnedFd) -> bool {
         })
 }
 
+/// Among `--group-add`: the caller's supplementary groups are kept, though they have no id in the container.
+pub const KEEP_GROUPS: &str = "keep-groups";
+
 /// A user as the container has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvedUser {
@@ -245,7 +282,7 @@ fn unknown(what: &str, name: &str, file: &str) -> Error {
 
 /// Who `USER[:GROUP]` is, by name or number; empty is root. `more` are groups besides.
 pub fn resolve(view: &RootView, wanted: &str, more: &[String]) -> Result<ResolvedUser> {
-    let (passwd_text, group_text) = (text_of(view, "/etc/passwd"), text_of(view, "/etc/group"));
+    let (passwd_text, group_text) = (view.passwd().unwrap_or_default(), text_of(view, "/etc/group"));
     let (user, group) = wanted.split_once(':').unwrap_or((wanted, ""));
     let user = if user.is_empty() { "0" } else { user };
     let by_name = passwd(&passwd_text).find(|entry| entry.name == user);
@@ -272,7 +309,7 @@ pub fn resolve(view: &RootView, wanted: &str, more: &[String]) -> Result<Resolve
         let mine = groups(&group_text).filter(|(.., members)| members.split(',').any(|m| m == name));
         resolved.groups = mine.map(|(_, gid, _)| gid).filter(|gid| *gid != resolved.gid).collect();
     }
-    for name in more.iter().filter(|name| *name != "keep-groups") {
+    for name in more.iter().filter(|name| *name != KEEP_GROUPS) {
         let gid = group_id(name)?;
         if !resolved.groups.contains(&gid) {
             resolved.groups.push(gid);

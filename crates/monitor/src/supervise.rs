@@ -82,12 +82,13 @@ pub struct Exit {
 }
 
 /// Forks the monitor. In it, `start` makes the container with the ends it is given; its failure goes to the caller
-/// as exit code and text. After the container's end `finish` records and cleans; it must not hold descriptors.
+/// as exit code and text. After the container's end `finish` records and cleans, and says after which time the
+/// container is to be started again, if at all; neither may hold descriptors from one call to the next.
 /// Returns in the caller, with the socket to the monitor, on which [`wait_started`] is to be called next.
 pub fn fork(
     config: Config,
-    start: impl FnOnce(StdioEnds) -> Result<Started, (u8, String)>,
-    finish: impl FnOnce(Exit),
+    start: impl FnMut(StdioEnds) -> Result<Started, (u8, String)>,
+    finish: impl FnMut(Exit) -> Option<Duration>,
 ) -> Result<UnixStream, Error> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(failed("socketpair"))?;
@@ -162,10 +163,10 @@ fn pipes(config: &Config) -> Result<(StdioEnds, Pipes), Error> {
 }
 
 fn live(
-    config: Config,
+    mut config: Config,
     socket: OwnedFd,
-    start: impl FnOnce(StdioEnds) -> Result<Started, (u8, String)>,
-    finish: impl FnOnce(Exit),
+    mut start: impl FnMut(StdioEnds) -> Result<Started, (u8, String)>,
+    mut finish: impl FnMut(Exit) -> Option<Duration>,
 ) {
     let refuse = |code: u8, text: &str| {
         let mut message = Vec::new();
@@ -174,7 +175,7 @@ fn live(
         let _ = rustix::net::send(&socket, &message, rustix::net::SendFlags::NOSIGNAL);
     };
     let made = pipes(&config).and_then(|pipes| Ok((pipes, listener(&config.directory)?)));
-    let ((ends, pipes), listener) = match made {
+    let ((ends, streams), socket_of_others) = match made {
         Ok(made) => made,
         Err(error) => return refuse(125, &error.to_string()),
     };
@@ -185,16 +186,29 @@ fn live(
         Ok(started) => started,
         Err((code, text)) => return refuse(code, &text),
     };
-    let mut monitor = Monitor::new(config, pipes, listener, started);
-    monitor.keep_only_own(&socket);
-    monitor
-        .clients
-        .push(Client::new(socket, if monitor.attached { WANTS_OUTPUT | LOSSLESS } else { LOSSLESS }));
-    let pid = monitor.pid.to_le_bytes();
-    monitor.clients[0].queue(b'S', &pid);
-    let exit = monitor.run();
-    finish(exit);
-    monitor.say_goodbye(exit);
+    let mut first = Some(socket);
+    let mut next = Some((streams, socket_of_others, started));
+    while let Some((streams, socket_of_others, started)) = next.take() {
+        let mut monitor = Monitor::new(&mut config, streams, socket_of_others, started);
+        monitor.keep_only_own(first.as_ref());
+        if let Some(socket) = first.take() {
+            let flags = if config.attached { WANTS_OUTPUT | LOSSLESS } else { LOSSLESS };
+            monitor.clients.push(Client::new(socket, flags));
+            let pid = monitor.pid.to_le_bytes();
+            monitor.clients[0].queue(b'S', &pid);
+        }
+        let exit = monitor.run();
+        let pause = finish(exit);
+        monitor.say_goodbye(exit);
+        config.log = monitor.log;
+        let Some(pause) = pause else { return };
+        std::thread::sleep(pause);
+        // (nobody waits for an answer any more: what fails now, `start` has recorded)
+        let Ok((ends, streams)) = pipes(&config) else { return };
+        let Ok(socket_of_others) = listener(&config.directory) else { return };
+        let Ok(started) = start(ends) else { return };
+        next = Some((streams, socket_of_others, started));
+    }
 }
 
 /// 0, 1 and 2 become /dev/null: whoever reads the command's output must not wait for the monitor.
@@ -236,11 +250,10 @@ struct Monitor {
     pid: u32,
     deadline: Option<Instant>,
     timed_out: bool,
-    attached: bool,
 }
 
 impl Monitor {
-    fn new(config: Config, pipes: Pipes, listener: OwnedFd, started: Started) -> Self {
+    fn new(config: &mut Config, pipes: Pipes, listener: OwnedFd, started: Started) -> Self {
         let (outputs, input) = match &started.terminal {
             Some(master) => {
                 let _ = rustix::io::ioctl_fionbio(master, true);
@@ -253,7 +266,7 @@ impl Monitor {
             None => ([pipes.stdout, pipes.stderr], Input::pipe(pipes.stdin)),
         };
         Self {
-            log: config.log,
+            log: std::mem::take(&mut config.log),
             outputs,
             terminal: started.terminal,
             input,
@@ -263,20 +276,19 @@ impl Monitor {
             pid: started.pid,
             deadline: config.timeout.map(|t| Instant::now() + t),
             timed_out: false,
-            attached: config.attached,
         }
     }
 
     /// Whatever else the command had open is closed.
-    fn keep_only_own(&self, socket: &OwnedFd) {
+    fn keep_only_own(&self, socket: Option<&OwnedFd>) {
         let mut keep: Vec<BorrowedFd<'_>> = vec![
             rustix::stdio::stdin(),
             rustix::stdio::stdout(),
             rustix::stdio::stderr(),
-            socket.as_fd(),
             self.listener.as_fd(),
             self.process.as_fd(),
         ];
+        keep.extend(socket.map(|fd| fd.as_fd()));
         keep.extend(self.outputs.iter().flatten().map(|fd| fd.as_fd()));
         keep.extend(self.terminal.as_ref().map(|fd| fd.as_fd()));
         keep.extend(self.input.descriptor());

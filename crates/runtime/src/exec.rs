@@ -33,8 +33,8 @@ pub struct Request<'a> {
     pub seccomp: &'a seccomp::Profile,
     /// The container's cgroup.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Descriptors 3 and following that are handed on.
-    pub preserved_fds: u32,
+    /// Descriptors that are handed on.
+    pub preserved_fds: &'a [u32],
     /// It goes on when the caller ends.
     pub survives: bool,
 }

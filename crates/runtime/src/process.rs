@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use unroot_sys::SyscallError;
 use unroot_sys::error::describe;
 use unroot_sys::process::{
-    Prctl, Strings, close_on_exec_from, execve, prctl, set_capabilities, set_gid, set_groups, set_rlimit,
+    Prctl, Strings, close_on_exec_but, execve, prctl, set_capabilities, set_gid, set_groups, set_rlimit,
     set_uid,
 };
 use unroot_sys::seccomp::Instruction;
@@ -65,7 +65,7 @@ pub struct Ready {
     no_new_privileges: bool,
     oom_score_adj: Option<i32>,
     seccomp: Option<Vec<Instruction>>,
-    preserved: u32,
+    preserved: Vec<u32>,
     survives_parent: bool,
 }
 
@@ -159,7 +159,7 @@ impl Ready {
     pub fn new(
         process: &Process,
         seccomp: Option<Vec<Instruction>>,
-        preserved: u32,
+        preserved: &[u32],
         setgroups: bool,
     ) -> Result<Self, Error> {
         let Some(program) = process.args.first().filter(|p| !p.is_empty()) else {
@@ -187,7 +187,7 @@ impl Ready {
             make_cwd: process.make_cwd,
             uid: process.user.uid,
             gid: process.user.gid,
-            groups: setgroups.then_some(groups),
+            groups: (setgroups && !process.keep_groups).then_some(groups),
             umask: process.user.umask.unwrap_or(0o022),
             bounding: capability_bits(&capabilities.bounding)?,
             effective: capability_bits(&capabilities.effective)?,
@@ -202,7 +202,7 @@ impl Ready {
             no_new_privileges: process.no_new_privileges,
             oom_score_adj: process.oom_score_adj,
             seccomp,
-            preserved,
+            preserved: preserved.to_vec(),
             survives_parent: false,
         })
     }
@@ -263,7 +263,7 @@ impl Ready {
         let program = self.find()?;
         prctl(Prctl::ParentDeathSignal(if self.survives_parent { 0 } else { 9 }))?;
         unroot_sys::signal::reset();
-        close_on_exec_from(3 + self.preserved)?;
+        close_on_exec_but(&self.preserved)?;
         if self.no_new_privileges {
             self.load_seccomp()?;
         }

@@ -106,12 +106,13 @@ pub fn open_path(path: &Path) -> Result<OwnedFd, SyscallError> {
         .map_err(|e| SyscallError::new(format!("open({path:?}, O_PATH)"), e))
 }
 
-/// Mounts a namespace on a new file of this mount namespace.
+/// Mounts a namespace on a file of this mount namespace, in the place of what an earlier call mounted there.
 pub fn bind_namespace(source: std::os::fd::BorrowedFd<'_>, target: &Path) -> Result<(), SyscallError> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree =
         open_tree(source, "", flags).map_err(|e| SyscallError::new("open_tree(network namespace)", e))?;
+    let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::open(target, flags, Mode::from_raw_mode(0o600))
         .map_err(|e| SyscallError::new(format!("creat({target:?})"), e))?;

@@ -47,8 +47,8 @@ pub struct Request<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// System calls that are allowed.
     pub seccomp: seccomp::Profile,
-    /// Descriptors 3 and following that are handed on.
-    pub preserved_fds: u32,
+    /// Descriptors that are handed on.
+    pub preserved_fds: &'a [u32],
     /// setgroups(2) is allowed in the caller's user namespace.
     pub setgroups: bool,
     /// Bring the loopback interface of a new network namespace up.
@@ -194,7 +194,9 @@ impl Plan {
             wait_for(socket, b'm')?;
             set_gid(0)?;
             set_uid(0)?;
-            set_groups(&[])?;
+            if !spec.process.keep_groups {
+                set_groups(&[])?;
+            }
             prctl(Prctl::ParentDeathSignal(9))?;
         }
         rustix::process::setsid().map_err(|e| SyscallError::new("setsid", e))?;
@@ -212,6 +214,11 @@ impl Plan {
         }
         mounts::mask(&root, &spec.linux.masked_paths)?;
         mounts::read_only(&root, &spec.linux.readonly_paths)?;
+        // (until here devices are made in it)
+        for mount in spec.mounts.iter().filter(|m| m.destination == "/dev" && m.options.iter().any(|o| o == "ro")) {
+            let dev = mounts::open_in(&root, &mount.destination)?;
+            unroot_sys::mount::set_attributes(dev.as_fd(), unroot_sys::mount::attr::RDONLY, 0, false, None)?;
+        }
         if spec.root.readonly {
             unroot_sys::mount::set_attributes(root.as_fd(), unroot_sys::mount::attr::RDONLY, 0, false, None)?;
         }

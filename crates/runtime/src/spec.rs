@@ -44,6 +44,9 @@ pub struct Process {
     /// It is made if it is missing.
     #[serde(skip)]
     pub make_cwd: bool,
+    /// It keeps the supplementary groups of whoever starts it.
+    #[serde(skip)]
+    pub keep_groups: bool,
     /// Its capabilities.
     pub capabilities: Capabilities,
     /// Its resource limits.

@@ -205,15 +205,22 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Marks every descriptor from `first` on as close-on-exec.
-pub fn close_on_exec_from(first: u32) -> Result<(), SyscallError> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+/// Marks every descriptor from 3 on as close-on-exec but these, which are sorted.
+pub fn close_on_exec_but(kept: &[u32]) -> Result<(), SyscallError> {
+    let mut first = 3;
+    for &kept in kept.iter().filter(|fd| **fd >= 3) {
+        if kept > first {
+            close_on_exec(first, kept - 1)?;
+        }
+        first = kept + 1;
+    }
+    close_on_exec(first, u32::MAX)
 }
 
-fn close_range(first: u32, flags: libc::c_uint) -> Result<(), SyscallError> {
+fn close_on_exec(first: u32, last: u32) -> Result<(), SyscallError> {
     // SAFETY: only a flag of the descriptors changes, which no owner relies on.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
-    if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("close_range({first})"))) }
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
+    if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("close_range({first}, {last})"))) }
 }
 
 /// Closes every descriptor but those listed. For a forked child that goes on without exec and will never touch

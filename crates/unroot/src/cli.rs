@@ -85,7 +85,7 @@ impl From<unroot_engine::Error> for CliError {
 pub type Outcome = Result<u8, CliError>;
 
 /// What was typed after a verb.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Args {
     values: HashMap<&'static str, Vec<String>>,
     /// What is no flag.
@@ -113,6 +113,23 @@ impl Args {
     /// All values; those of [`Kind::List`] have been split.
     pub fn all(&self, name: &str) -> &[String] {
         self.values.get(name).map_or(&[], |v| &v[..])
+    }
+
+    /// What a flag is if it was not given.
+    pub fn set_default(&mut self, name: &'static str, values: Vec<String>) {
+        self.values.entry(name).or_insert(values);
+    }
+
+    /// What was given there changes what was given here.
+    pub fn overlay(&mut self, other: &Self) {
+        self.values.extend(other.values.iter().map(|(name, values)| (*name, values.clone())));
+    }
+
+    /// What comes before what was given.
+    pub fn put_first(&mut self, name: &'static str, mut values: Vec<String>) {
+        let given = self.values.entry(name).or_default();
+        values.append(given);
+        *given = values;
     }
 
     /// A number.

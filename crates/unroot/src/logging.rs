@@ -1,12 +1,13 @@
 //! `--log-level`: what the engine and its libraries say while they work, as logfmt lines on standard error.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Instant;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::cli::{Args, CliError};
 
-struct Lines;
+struct Lines(Instant);
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -17,12 +18,17 @@ impl Log for Lines {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let text = format!("{}", record.args());
+        if std::io::stderr().is_terminal() {
+            let level = &record.level().as_str()[..4.min(record.level().as_str().len())];
+            let _ = writeln!(std::io::stderr(), "{level}[{:04}] {text}", self.0.elapsed().as_secs());
+            return;
+        }
         let level = match record.level() {
             log::Level::Warn => "warning".to_string(),
             other => other.as_str().to_ascii_lowercase(),
         };
         let time = crate::view::time(unroot_monitor::log::now());
-        let text = format!("{}", record.args());
         let _ = writeln!(std::io::stderr(), "time=\"{time}\" level={level} msg={text:?}");
     }
 
@@ -52,7 +58,7 @@ pub fn start(args: &Args) -> Result<(), CliError> {
         }
     };
     // (a second logger in one process cannot be: this is its only caller)
-    let _ = log::set_logger(&Lines);
+    let _ = log::set_boxed_logger(Box::new(Lines(Instant::now())));
     log::set_max_level(level);
     log::info!("{} shows log messages of level {level} and above", unroot_engine::program());
     Ok(())

@@ -5,6 +5,7 @@
 #![recursion_limit = "512"]
 
 mod cli;
+mod conf;
 mod logging;
 mod mount_flags;
 mod output;
@@ -16,13 +17,16 @@ mod template;
 mod verbs;
 mod view;
 
+use std::cell::OnceCell;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use unroot_engine::Engine;
+use unroot_engine::spec::ContainerSpec;
 
-use crate::cli::{CliError, Flag, Kind, Outcome, flag, help, parse};
+use crate::cli::{Args, CliError, Flag, Kind, Outcome, flag, help, parse};
+use crate::conf::Conf;
 use crate::verbs::Verb;
 
 /// What stands before the verb.
@@ -30,9 +34,50 @@ use crate::verbs::Verb;
 pub struct Global {
     root: Option<PathBuf>,
     run: Option<PathBuf>,
+    runtime: Option<String>,
+    runtime_flags: Vec<String>,
+    conf: OnceCell<Conf>,
 }
 
 impl Global {
+    fn of(args: &Args) -> Self {
+        let path = |name: &str| args.value(name).map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));
+        Self {
+            root: path("root"),
+            run: path("runroot"),
+            runtime: args.value("runtime").map(str::to_string),
+            runtime_flags: args.all("runtime-flag").to_vec(),
+            conf: OnceCell::new(),
+        }
+    }
+
+    /// containers.conf.
+    pub fn conf(&self) -> Result<&Conf, CliError> {
+        if self.conf.get().is_none() {
+            let _ = self.conf.set(Conf::load()?);
+        }
+        Ok(self.conf.get_or_init(Conf::default))
+    }
+
+    /// What of a container is said by global flags and containers.conf: its OCI runtime, and what is no flag.
+    pub fn complete(&self, spec: &mut ContainerSpec) -> Result<(), CliError> {
+        let conf = self.conf()?;
+        conf.complete(spec)?;
+        let (name, path) = conf.runtime(self.runtime.as_deref())?;
+        let configured = conf.texts_of("engine", "runtimes_flags", &name)?;
+        spec.runtime = path;
+        spec.runtime_flags =
+            configured.iter().chain(&self.runtime_flags).map(|f| format!("--{}", f.trim_start_matches('-'))).collect();
+        if let (None, Some(flag)) = (&spec.runtime, spec.runtime_flags.first()) {
+            return Err(CliError::with_code(
+                126,
+                format!("runtime {name}: unknown flag {flag}: the built-in runtime has none"),
+            )
+            .with_hint("--runtime crun takes crun's flags"));
+        }
+        Ok(())
+    }
+
     /// The engine.
     pub fn engine(&self) -> Result<Engine, CliError> {
         Ok(Engine::open(self.root.clone(), self.run.clone())?)
@@ -52,6 +97,8 @@ const GLOBAL: &[Flag] = &[
     flag("noout", ' ', Kind::Bool, "Print nothing on standard output"),
     flag("out", ' ', Kind::Value, "Write what is printed to this file"),
     flag("remote", 'r', Kind::Bool, "Run the command on the default machine of system connection"),
+    flag("runtime", ' ', Kind::Value, "OCI runtime that makes containers' processes: crun, runc, a path (default: our own)"),
+    flag("runtime-flag", ' ', Kind::Repeat, "Flag for that runtime, without its dashes"),
     flag("root", ' ', Kind::Value, "Directory of images and containers"),
     flag("runroot", ' ', Kind::Value, "Directory of what is forgotten at boot"),
     flag("url", ' ', Kind::Value, "Run the command on this machine: ssh://[USER@]HOST[:PORT][/PROGRAM]"),
@@ -90,8 +137,6 @@ fn dispatch(words: &[String]) -> Outcome {
     }
     logging::start(&args)?;
     redirect(&args)?;
-    let path = |name: &str| args.value(name).map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));
-    let global = Global { root: path("root"), run: path("runroot") };
     let words = &args.rest[..];
     match words {
         [] => {
@@ -108,20 +153,20 @@ fn dispatch(words: &[String]) -> Outcome {
                 output::raw(verbs::overview(false).as_bytes());
                 return Ok(0);
             }
-            run_verb(&global, &[rest, &["--help".to_string()]].concat())
+            run_verb(&args, &[rest, &["--help".to_string()]].concat())
         }
         _ => {
             let local = verbs::find(words).is_some_and(|(verb, _)| verb.names[0].starts_with("system connection"));
             match remote::destination(&args)?.filter(|_| !local) {
                 Some(destination) => remote::run(&destination, words),
-                None => run_verb(&global, words),
+                None => run_verb(&args, words),
             }
         }
     }
 }
 
 /// `--out FILE`, `--noout`: standard output is another file from here on.
-fn redirect(args: &cli::Args) -> Result<(), CliError> {
+fn redirect(args: &Args) -> Result<(), CliError> {
     let file = match (args.is("noout"), args.value("out")) {
         (true, Some(_)) => return Err(CliError::new("--noout and --out cannot be used together")),
         (true, None) => std::fs::File::options().write(true).open("/dev/null"),
@@ -134,21 +179,31 @@ fn redirect(args: &cli::Args) -> Result<(), CliError> {
     rustix::stdio::dup2_stdout(&file).map_err(|e| failed(&e))
 }
 
-fn run_verb(global: &Global, words: &[String]) -> Outcome {
+/// Global flags that may stand after the verb, too.
+fn inherited(own: &[Flag]) -> impl Iterator<Item = Flag> {
+    let names = ["root", "runroot", "runtime", "runtime-flag"];
+    let free = |f: &&Flag| names.contains(&f.long) && !own.iter().any(|own| own.long == f.long);
+    GLOBAL.iter().filter(free).map(|f| Flag { short: ' ', ..*f }).collect::<Vec<_>>().into_iter()
+}
+
+fn run_verb(global: &Args, words: &[String]) -> Outcome {
     let Some((verb, used)) = verbs::find(words) else { return verbs::unknown(words) };
     let path = words[..used].join(" ");
-    let flags = (verb.flags)();
+    let own = (verb.flags)();
+    let flags: Vec<Flag> = own.iter().copied().chain(inherited(&own)).collect();
     let see =
         |text: String| CliError::new(format!("{text}\nSee '{} {path} --help'", unroot_engine::program()));
     let args = parse(&flags, &words[used..], verb.interspersed).map_err(see)?;
     if args.help {
-        output::raw(help(&path, verb.usage, verb.about, &flags).as_bytes());
+        output::raw(help(&path, verb.usage, verb.about, &own).as_bytes());
         return Ok(0);
     }
     check_count(verb, &path, args.rest.len())?;
     log::debug!("Called {path} with {:?}", &words[used..]);
     log::trace!("{args:?}");
-    let outcome = (verb.run)(global, &args);
+    let mut both = global.clone();
+    both.overlay(&args);
+    let outcome = (verb.run)(&Global::of(&both), &args);
     log::debug!("Shutting down engines");
     outcome
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use unroot_engine::images::PullOptions;
-use unroot_engine::spec::{ContainerSpec, Device, Namespace, PullPolicy, Root, Ulimit};
+use unroot_engine::spec::{ContainerSpec, Device, Namespace, PullPolicy, Restart, Root, Systemd, Ulimit};
 
 use crate::cli::{Args, CliError, Flag, Kind, flag};
 use crate::mount_flags;
@@ -17,6 +17,7 @@ pub const FLAGS: &[Flag] = &[
     flag("arch", ' ', Value, "Use an image for this architecture"),
     flag("authfile", ' ', Value, "File with credentials for registries"),
     flag("blkio-weight", ' ', Value, "Share of block I/O, 10 to 1000"),
+    flag("blkio-weight-device", ' ', Repeat, "Share of a device's I/O: PATH:WEIGHT"),
     flag("cap-add", ' ', List, "Add capabilities"),
     flag("cap-drop", ' ', List, "Drop capabilities"),
     flag("cert-dir", ' ', Value, "Directory with certificates for registries"),
@@ -28,12 +29,16 @@ pub const FLAGS: &[Flag] = &[
     flag("conmon-pidfile", ' ', Value, "Write the monitor's process id to this file"),
     flag("cpu-period", ' ', Value, "Period of the CPU limit, microseconds"),
     flag("cpu-quota", ' ', Value, "CPU time in a period, microseconds"),
+    flag("cpu-rt-period", ' ', Value, "Real-time period (cgroup v1 only: refused)"),
+    flag("cpu-rt-runtime", ' ', Value, "Real-time CPU time (cgroup v1 only: refused)"),
     flag("cpu-shares", 'c', Value, "Share of the CPU"),
     flag("cpus", ' ', Value, "Number of CPUs"),
     flag("cpuset-cpus", ' ', Value, "CPUs to run on: 0-3, 0,1"),
     flag("cpuset-mems", ' ', Value, "Memory nodes to use"),
     flag("creds", ' ', Value, "USER:PASSWORD for the registry"),
     flag("device", ' ', Repeat, "Add a device HOST[:CONTAINER[:PERMISSIONS]]"),
+    flag("default-mounts-file", ' ', Value, "File with lines HOST[:CONTAINER]: what every container gets copies of"),
+    flag("device-cgroup-rule", ' ', Repeat, "Allow devices: TYPE MAJOR:MINOR ACCESS, such as c 189:* rwm"),
     flag("device-read-bps", ' ', Repeat, "Limit reading from a device: PATH:BYTES"),
     flag("device-read-iops", ' ', Repeat, "Limit reads from a device: PATH:NUMBER"),
     flag("device-write-bps", ' ', Repeat, "Limit writing to a device: PATH:BYTES"),
@@ -44,6 +49,7 @@ pub const FLAGS: &[Flag] = &[
     flag("entrypoint", ' ', Value, "Replace the image's entrypoint"),
     flag("env", 'e', Repeat, "Set an environment variable: NAME=VALUE, NAME, NAME*"),
     flag("env-file", ' ', Repeat, "Read environment variables from a file"),
+    flag("env-merge", ' ', Repeat, "Set a variable from the image's: PATH=${PATH}:/x"),
     flag("env-host", ' ', Bool, "Use the environment of the caller"),
     flag("expose", ' ', Repeat, "Expose a port"),
     flag("gidmap", ' ', Repeat, "Group ids of the container's user namespace"),
@@ -51,6 +57,7 @@ pub const FLAGS: &[Flag] = &[
     flag("group-entry", ' ', Value, "Line for /etc/group"),
     flag("hostname", 'h', Value, "Host name of the container"),
     flag("hosts-file", ' ', Value, "Base of /etc/hosts: a path, image, none"),
+    flag("hostuser", ' ', Repeat, "Add a user of the host to /etc/passwd"),
     flag("http-proxy", ' ', Bool, "Hand on the proxy variables (default true)"),
     flag("image-volume", ' ', Value, "What becomes of the image's volumes: anonymous, tmpfs, ignore"),
     flag("init", ' ', Bool, "Run an init that hands signals on and reaps processes"),
@@ -64,11 +71,13 @@ pub const FLAGS: &[Flag] = &[
     flag("memory", 'm', Value, "Memory limit"),
     flag("memory-reservation", ' ', Value, "Memory that is kept for the container"),
     flag("memory-swap", ' ', Value, "Memory and swap together; -1 for no limit"),
+    flag("memory-swappiness", ' ', Value, "Tendency to swap (cgroup v1 only: refused)"),
     flag("mount", ' ', Repeat, "Mount: type=bind|volume|tmpfs|devpts|ramfs|glob,src=,dst=,..."),
     flag("name", ' ', Value, "Name of the container"),
     flag("network", ' ', Repeat, "Network: none, host, private, pasta[:OPTIONS], container:NAME, ns:PATH"),
     flag("no-hostname", ' ', Bool, "Do not make /etc/hostname"),
     flag("no-hosts", ' ', Bool, "Do not make /etc/hosts"),
+    flag("oom-kill-disable", ' ', Bool, "No OOM killer (cgroup v1 only: refused)"),
     flag("oom-score-adj", ' ', Value, "Preference of the OOM killer, -1000 to 1000"),
     flag("os", ' ', Value, "Use an image for this operating system"),
     flag("passwd", ' ', Bool, "Add a missing user to /etc/passwd (default true)"),
@@ -90,6 +99,7 @@ pub const FLAGS: &[Flag] = &[
         "With --read-only, /run, /tmp and /var/tmp are writable (default true)",
     ),
     flag("replace", ' ', Bool, "Replace a container of the same name"),
+    flag("restart", ' ', Value, "Start it again after its end: no, on-failure[:MAX], always, unless-stopped"),
     flag("retry", ' ', Value, "How often a pull is tried again"),
     flag("retry-delay", ' ', Value, "Seconds between tries"),
     flag("rm", ' ', Bool, "Remove the container when it ends"),
@@ -106,6 +116,7 @@ pub const FLAGS: &[Flag] = &[
     flag("subgidname", ' ', Value, "Take group ids of this name of /etc/subgid"),
     flag("subuidname", ' ', Value, "Take user ids of this name of /etc/subuid"),
     flag("sysctl", ' ', List, "Set a kernel setting of the container's namespaces"),
+    flag("systemd", ' ', Value, "Prepare for systemd: true (if the command is one), false, always"),
     flag("timeout", ' ', Value, "Seconds the container may run"),
     flag("tls-verify", ' ', Bool, "Require HTTPS and verify certificates"),
     flag("tmpfs", ' ', Repeat, "Mount a tmpfs: PATH[:OPTIONS]"),
@@ -191,9 +202,11 @@ fn ulimit(text: &str) -> Result<Ulimit, CliError> {
     let (soft, hard) = value.split_once(':').unwrap_or((value, value));
     let limit = Ulimit { name: name.into(), soft: number(soft)?, hard: number(hard)? };
     if limit.soft > limit.hard {
+        let shown = |n: u64| if n == u64::MAX { "-1 (unlimited)".into() } else { n.to_string() };
         return Err(CliError::new(format!(
-            "ulimit soft limit must be less than or equal to hard limit: {} > {}",
-            limit.soft, limit.hard
+            "ulimit option \"{text}\" requires name=SOFT:HARD, failed to be parsed: ulimit soft limit must be less than or equal to hard limit: soft: {}, hard: {}",
+            shown(limit.soft),
+            shown(limit.hard)
         )));
     }
     Ok(limit)
@@ -245,6 +258,12 @@ pub fn pull_options(args: &Args) -> Result<PullOptions, CliError> {
             Some(variant.map_or(text.clone(), |v| format!("{text}/{v}")))
         }
     };
+    if let Some(file) = args.value("authfile") {
+        rustix::fs::access(file, rustix::fs::Access::EXISTS).map_err(|e| {
+            let reason = unroot_engine::plan::reason(&e.into());
+            CliError::new(format!("credential file is not accessible: faccessat {file}: {reason}"))
+        })?;
+    }
     Ok(PullOptions {
         tls_verify: args.given_bool("tls-verify"),
         cert_dir: args.value("cert-dir").map(PathBuf::from),
@@ -279,6 +298,24 @@ fn rootfs(text: &str) -> Root {
     };
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
     Root::Directory { path, overlay: options == "O", idmap: options == "idmap" }
+}
+
+/// `--preserve-fds N`, `--preserve-fd FD,...`: descriptors that are open, sorted.
+pub fn preserved_fds(args: &Args) -> Result<Vec<u32>, CliError> {
+    let count: u32 = args.number("preserve-fds")?.unwrap_or(0);
+    let listed = args.all("preserve-fd").iter().map(|text| {
+        text.parse::<u32>().map_err(|_| CliError::new(format!("--preserve-fd {text:?} is no descriptor's number")))
+    });
+    let mut all = (3..3 + count.min(1 << 20)).map(Ok).chain(listed).collect::<Result<Vec<u32>, _>>()?;
+    all.sort_unstable();
+    all.dedup();
+    let is_open = |fd: &u32| std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists();
+    match all.iter().find(|fd| !is_open(fd)) {
+        Some(fd) => Err(CliError::new(format!(
+            "file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed"
+        ))),
+        None => Ok(all),
+    }
 }
 
 /// The container that was asked for.
@@ -356,8 +393,10 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
     process.interactive = args.is("interactive");
     process.user = text("user").filter(|u| !u.is_empty());
     process.groups = args.all("group-add").to_vec();
-    if process.groups.iter().any(|g| g == "keep-groups") {
-        return Err(CliError::new("--group-add keep-groups is not there yet"));
+    if process.groups.len() > 1 && process.groups.iter().any(|g| g == unroot_engine::users::KEEP_GROUPS) {
+        return Err(CliError::new(
+            "the '--group-add keep-groups' option is not allowed with any other --group-add options",
+        ));
     }
     process.workdir = text("workdir");
     if let Some(dir) = process.workdir.as_ref().filter(|d| !d.starts_with('/')) {
@@ -386,7 +425,17 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
     process.passwd = args.given_bool("passwd");
     process.passwd_entry = text("passwd-entry");
     process.group_entry = text("group-entry");
-    process.preserve_fds = args.number("preserve-fds")?.unwrap_or(0);
+    process.preserved_fds = preserved_fds(args)?;
+    process.env_merge = pairs(args.all("env-merge"), "env-merge")?.into_iter().collect();
+    process.host_users = args.all("hostuser").to_vec();
+    process.systemd = match args.value("systemd") {
+        None | Some("true") => Systemd::Auto,
+        Some("false") => Systemd::Never,
+        Some("always") => Systemd::Always,
+        Some(other) => {
+            return Err(CliError::new(format!("\"{other}\" is not a valid --systemd: it is true, false or always")));
+        }
+    };
     process.http_proxy = args.given_bool("http-proxy");
     Ok(())
 }
@@ -400,6 +449,10 @@ fn fill_life(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
         None => None,
     };
     spec.life.stop_timeout = args.number("stop-timeout")?;
+    spec.life.restart = args.value("restart").unwrap_or("no").parse().map_err(CliError::new)?;
+    if spec.remove && spec.life.restart != Restart::No {
+        return Err(CliError::new("the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\""));
+    }
     spec.life.timeout = args.number("timeout")?.unwrap_or(0);
     let path = |name: &str| args.value(name).map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));
     spec.life.cidfile = path("cidfile");
@@ -424,6 +477,8 @@ fn fill_files(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     files.read_only_tmpfs = args.given_bool("read-only-tmpfs");
     files.shm_size = args.size("shm-size")?;
     files.devices = args.all("device").iter().map(|t| device(t)).collect();
+    files.device_cgroup_rules = args.all("device-cgroup-rule").to_vec();
+    files.default_mounts = args.value("default-mounts-file").map(PathBuf::from);
     files.hosts_file = args.value("hosts-file").map(str::to_string);
     Ok(())
 }
@@ -534,6 +589,11 @@ fn fill_limits(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     limits.cpuset_mems = args.value("cpuset-mems").map(str::to_string);
     limits.pids = args.number("pids-limit")?;
     limits.blkio_weight = args.number("blkio-weight")?;
+    limits.blkio_weight_device = args.all("blkio-weight-device").to_vec();
+    limits.memory_swappiness = args.number("memory-swappiness")?;
+    limits.cpu_rt_period = args.number("cpu-rt-period")?;
+    limits.cpu_rt_runtime = args.number("cpu-rt-runtime")?;
+    limits.oom_kill_disable = args.is("oom-kill-disable");
     limits.device_read_bps = args.all("device-read-bps").to_vec();
     limits.device_write_bps = args.all("device-write-bps").to_vec();
     limits.device_read_iops = args.all("device-read-iops").to_vec();

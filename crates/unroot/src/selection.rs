@@ -17,6 +17,17 @@ pub fn one(engine: &Engine, args: &Args) -> Result<Record, CliError> {
     }
 }
 
+/// `--time`: seconds until a container is killed; -1 is never.
+pub fn timeout(args: &Args) -> Result<Option<u32>, CliError> {
+    let seconds: Option<i64> = args.number("time")?;
+    seconds
+        .map(|s| match s {
+            -1 => Ok(u32::MAX),
+            s => u32::try_from(s).map_err(|_| CliError::new(format!("--time {s}: it is seconds, or -1 for never"))),
+        })
+        .transpose()
+}
+
 /// All that are meant, each with the word that named it.
 pub fn several(engine: &Engine, args: &Args) -> Result<Vec<Result<(String, Record), CliError>>, CliError> {
     let named = |record: Record| Ok((record.id.clone(), record));

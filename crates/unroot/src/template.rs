@@ -205,6 +205,9 @@ pub fn show(value: &Value) -> String {
         Value::Null => "<nil>".into(),
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
+        Value::Object(items) if items.keys().all(|k| is_field(k)) && !items.is_empty() => {
+            format!("{{{}}}", items.values().map(show).collect::<Vec<_>>().join(" "))
+        }
         Value::Object(items) => {
             let mut pairs: Vec<String> = items.iter().map(|(k, v)| format!("{k}:{}", show(v))).collect();
             pairs.sort();
@@ -212,6 +215,13 @@ pub fn show(value: &Value) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// The name of a struct's field, such as `HostPort`: Go shows a struct otherwise than a map.
+fn is_field(key: &str) -> bool {
+    key.starts_with(|c: char| c.is_ascii_uppercase())
+        && key.bytes().all(|b| b.is_ascii_alphanumeric())
+        && key.bytes().any(|b| b.is_ascii_lowercase())
 }
 
 /// `a | b c | d`

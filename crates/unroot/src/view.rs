@@ -53,7 +53,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "Status": state.status.as_str(),
             "Running": live,
             "Paused": state.status == Status::Paused,
-            "Restarting": false,
+            "Restarting": state.status == Status::Restarting,
             "OOMKilled": exit.is_some_and(|e| e.oom),
             "Dead": false,
             "Pid": state.process().map_or(0, |p| p.pid),
@@ -73,11 +73,11 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         "HostnamePath": engine.dirs.run_container(&record.id).join("hostname"),
         "HostsPath": engine.dirs.run_container(&record.id).join("hosts"),
         "StaticDir": engine.dirs.container(&record.id),
-        "OCIRuntime": "unroot",
+        "OCIRuntime": spec.runtime.as_deref().unwrap_or(crate::conf::OWN_RUNTIME),
         "ConmonPidFile": spec.life.monitor_pidfile.clone().unwrap_or_default(),
         "PidFile": spec.life.pidfile.clone().unwrap_or_default(),
         "Name": record.name,
-        "RestartCount": 0,
+        "RestartCount": run.map(|r| r.restarts).or(exit.map(|e| e.restarts)).unwrap_or(0),
         "Driver": "overlay",
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
         "EffectiveCaps": Value::Null,
@@ -118,7 +118,8 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "NetworkMode": network_mode,
             "PortBindings": ports,
             "AutoRemove": spec.remove,
-            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "AutoRemoveImage": spec.life.remove_image,
+            "RestartPolicy": {"Name": spec.life.restart.to_string(), "MaximumRetryCount": match spec.life.restart { unroot_engine::spec::Restart::OnFailure(most) => most, _ => 0 }},
             "CapAdd": spec.security.cap_add,
             "CapDrop": spec.security.cap_drop,
             "Dns": spec.network.dns, "DnsOptions": spec.network.dns_options, "DnsSearch": spec.network.dns_search,
@@ -152,19 +153,6 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
     }))
 }
 
-/// A size with units of a thousand, as logs have it.
-fn decimal_size(text: &str) -> Option<u64> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let factor = match text[end..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1u64,
-        "k" | "kb" => 1000,
-        "m" | "mb" => 1_000_000,
-        "g" | "gb" => 1_000_000_000,
-        _ => return None,
-    };
-    text[..end].parse::<f64>().ok().map(|n| (n * factor as f64).round() as u64)
-}
-
 /// `max-size` as inspect shows it.
 fn log_size(record: &Record) -> String {
     let size = record
@@ -173,7 +161,7 @@ fn log_size(record: &Record) -> String {
         .options
         .iter()
         .find_map(|o| o.strip_prefix("max-size=").or_else(|| o.strip_prefix("size=")));
-    let bytes = size.and_then(decimal_size).unwrap_or(0);
+    let bytes = size.and_then(unroot_engine::limits::parse_decimal_size).unwrap_or(0);
     let (value, unit) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")]
         .into_iter()
         .find(|(factor, _)| bytes as f64 >= *factor)

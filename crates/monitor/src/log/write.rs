@@ -9,17 +9,19 @@ use super::Stream;
 use super::time::{format_nanos, now};
 
 /// How a log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
     /// `TIME stdout F text`, as Kubernetes and Podman have it.
     K8sFile,
     /// A JSON object a line, as Docker has it.
     JsonFile,
     /// Nothing.
+    #[default]
     None,
 }
 
 /// A log that is being written.
+#[derive(Debug, Default)]
 pub struct Writer {
     driver: Driver,
     path: PathBuf,

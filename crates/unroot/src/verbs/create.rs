@@ -18,7 +18,9 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(global: &Global, args: &Args) -> Outcome {
-    let spec = run_flags::spec(args, "create")?;
+    let args = &global.conf()?.fill(args)?;
+    let mut spec = run_flags::spec(args, "create")?;
+    global.complete(&mut spec)?;
     let created =
         global.engine()?.create(spec, &run_flags::pull_options(args)?, &Shown::new(args.is("quiet")))?;
     output::line(&created.record.id);

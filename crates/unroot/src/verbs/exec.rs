@@ -6,7 +6,7 @@ use unroot_monitor::attach::Outcome as Attached;
 use crate::Global;
 use crate::cli::{Args, CliError, Kind, Outcome, flag};
 use crate::output;
-use crate::run_flags::environment;
+use crate::run_flags::{environment, preserved_fds};
 use crate::selection::LATEST;
 use crate::verbs::run::detach_keys;
 use crate::verbs::{ANY, Verb};
@@ -23,6 +23,7 @@ pub const VERB: Verb = Verb {
             flag("env", 'e', Kind::Repeat, "Set an environment variable"),
             flag("env-file", ' ', Kind::Repeat, "Read environment variables from a file"),
             flag("interactive", 'i', Kind::Bool, "Hand standard input on"),
+            flag("preserve-fd", ' ', Kind::List, "Hand on these descriptors"),
             flag("preserve-fds", ' ', Kind::Value, "Hand on so many descriptors from 3 on"),
             flag("privileged", ' ', Kind::Bool, "All capabilities, and no filter"),
             flag("tty", 't', Kind::Bool, "Give it a terminal"),
@@ -57,14 +58,6 @@ fn run(global: &Global, args: &Args) -> Outcome {
             "must provide a non-empty command to start an exec session: invalid argument",
         ));
     }
-    let preserve_fds = args.number("preserve-fds")?.unwrap_or(0);
-    if let Some(fd) =
-        (3..3 + preserve_fds).find(|fd| !std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists())
-    {
-        return Err(CliError::new(format!(
-            "file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed"
-        )));
-    }
     let spec = ExecSpec {
         command,
         env: environment(args)?,
@@ -74,7 +67,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         interactive: args.is("interactive"),
         detach: args.is("detach"),
         privileged: args.is("privileged"),
-        preserve_fds,
+        preserved_fds: preserved_fds(args)?,
         detach_keys: detach_keys(args)?,
     };
     match engine.exec(&record, &spec)? {

@@ -21,6 +21,7 @@ mod man;
 mod port;
 mod ps;
 mod pull;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
@@ -72,6 +73,7 @@ pub const VERBS: &[&Verb] = &[
     &port::VERB,
     &ps::VERB,
     &pull::VERB,
+    &restart::VERB,
     &rm::VERB,
     &rmi::VERB,
     &run::VERB,

@@ -4,7 +4,7 @@ use unroot_engine::ErrorKind;
 
 use crate::Global;
 use crate::cli::{Args, CliError, Kind, Outcome, flag};
-use crate::selection::{LATEST, several};
+use crate::selection::{LATEST, several, timeout};
 use crate::verbs::{ANY, Verb, each};
 
 pub const VERB: Verb = Verb {
@@ -30,7 +30,7 @@ pub const VERB: Verb = Verb {
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
-    let timeout = args.number("time")?;
+    let timeout = timeout(args)?;
     let force = args.is("force");
     if timeout.is_some() && !force {
         return Err(CliError::new("--force option must be specified to use the --time option"));

@@ -21,6 +21,7 @@ pub const VERB: Verb = Verb {
             flag("attach", 'a', Kind::List, "Show only these: stdin, stdout, stderr"),
             flag("detach", 'd', Kind::Bool, "Do not wait for the container"),
             flag("detach-keys", ' ', Kind::Value, "Keys that detach (default ctrl-p,ctrl-q)"),
+            flag("preserve-fd", ' ', Kind::List, "Hand on these descriptors"),
             flag("preserve-fds", ' ', Kind::Value, "Hand on so many descriptors from 3 on"),
             flag("rmi", ' ', Kind::Bool, "Remove the image afterwards"),
             flag("sig-proxy", ' ', Kind::Bool, "Hand signals on to the container (default true)"),
@@ -38,14 +39,17 @@ pub fn detach_keys(args: &Args) -> Result<DetachKeys, CliError> {
 }
 
 fn run(global: &Global, args: &Args) -> Outcome {
+    let args = &global.conf()?.fill(args)?;
     let mut spec = run_flags::spec(args, "run")?;
+    global.complete(&mut spec)?;
     let keys = detach_keys(args)?;
     let detach = args.is("detach");
     if args.is("rmi") {
-        if detach {
-            return Err(CliError::new("--rmi and --detach cannot be set together"));
+        if args.given_bool("rm") == Some(false) {
+            return Err(CliError::new("the --rmi option does not work without --rm"));
         }
         spec.remove = true;
+        spec.life.remove_image = true;
     }
     let passthrough = spec.log.driver.as_deref() == Some("passthrough");
     if passthrough && spec.process.terminal {
@@ -53,9 +57,6 @@ fn run(global: &Global, args: &Args) -> Outcome {
     }
     let engine = global.engine()?;
     let options = run_flags::pull_options(args)?;
-    if args.is("preserve-fds") || spec.process.preserve_fds > 0 {
-        check_descriptors(spec.process.preserve_fds)?;
-    }
     let created = engine.create(spec, &options, &Shown::new(args.is("quiet")))?;
     let record = created.record;
     let image = created.image;
@@ -81,19 +82,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let code = follow(&engine, &record, socket, args, keys)?;
     if args.is("rmi")
         && let Some(image) = &record.image
+        && engine.store.image_by_id(&image.id).map_err(CliError::new)?.is_some()
     {
-        super::rmi::remove(&engine, &image.name, false)?;
+        unroot_engine::warn(format_args!("--rmi: {}: image is in use by a container", image.name));
     }
     Ok(code)
-}
-
-fn check_descriptors(count: u32) -> Result<(), CliError> {
-    match (3..3 + count).find(|fd| !std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists()) {
-        Some(fd) => Err(CliError::new(format!(
-            "file descriptor {fd} is not available - the preserve-fds option requires that file descriptors must be passed"
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// Goes along with a container until it ends or the user detaches.

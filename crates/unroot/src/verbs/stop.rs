@@ -2,7 +2,7 @@
 
 use crate::Global;
 use crate::cli::{Args, Kind, Outcome, flag};
-use crate::selection::{LATEST, several};
+use crate::selection::{LATEST, several, timeout};
 use crate::verbs::{ANY, Verb, each};
 
 pub const VERB: Verb = Verb {
@@ -26,7 +26,7 @@ pub const VERB: Verb = Verb {
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
-    let timeout = args.number("time")?;
+    let timeout = timeout(args)?;
     let mut containers = several(&engine, args)?;
     if args.is("ignore") {
         containers.retain(Result::is_ok);
