@@ -420,6 +420,14 @@ fn check(spec: &ContainerSpec, engine: &Engine) -> Result<()> {
                 .map_err(|e| Error::engine(format_args!("statfs {}: {}", mount.source, reason(&e))))?;
         }
     }
+    if !spec.files.device_cgroup_rules.is_empty() && engine.user.is_rootless() {
+        return Err(Error::engine(
+            "device cgroup rules are not supported in rootless mode or in a user namespace",
+        ));
+    }
+    for rule in &spec.files.device_cgroup_rules {
+        crate::devices::parse_rule(rule)?;
+    }
     for device in &spec.files.devices {
         crate::plan::device_of(&device.source, &device.target)?;
     }

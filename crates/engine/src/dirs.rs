@@ -35,6 +35,8 @@ pub struct Dirs {
     pub root: PathBuf,
     /// Forgotten at boot.
     pub run: PathBuf,
+    /// Where containers and their names are: `root`, or `static_dir` of containers.conf.
+    pub kept: PathBuf,
 }
 
 impl Dirs {
@@ -59,12 +61,12 @@ impl Dirs {
                 return Err(Error::engine(format_args!("{}: must be an absolute path", dir.display())));
             }
         }
-        Ok(Self { root, run })
+        Ok(Self { kept: root.clone(), root, run })
     }
 
     /// `root/containers`.
     pub fn containers(&self) -> PathBuf {
-        self.root.join("containers")
+        self.kept.join("containers")
     }
 
     /// `root/containers/ID`.
@@ -79,7 +81,7 @@ impl Dirs {
 
     /// `root/names`.
     pub fn names(&self) -> PathBuf {
-        self.root.join("names")
+        self.kept.join("names")
     }
 }
 

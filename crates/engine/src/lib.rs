@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod create;
+pub mod devices;
 pub mod dirs;
 mod engine;
 mod error;

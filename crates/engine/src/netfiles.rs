@@ -112,7 +112,8 @@ fn copy_for_container(record: &Record, source: &Path, copy: &Path) -> Result<()>
     } else {
         return Ok(());
     }
-    fs::set_permissions(copy, fs::Permissions::from_mode(meta.permissions().mode() & 0o777)).map_err(failed)?;
+    fs::set_permissions(copy, fs::Permissions::from_mode(meta.permissions().mode() & 0o777))
+        .map_err(failed)?;
     own(record, copy);
     Ok(())
 }
@@ -217,7 +218,8 @@ fn mark(engine: &Engine, record: &Record) -> String {
         return String::new();
     }
     format!(
-        "engine=\"unroot-{}\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\nimageid=\"{}\"\nrootless={rootless}\n",
+        "engine=\"{}-{}\"\nname=\"{}\"\nid=\"{}\"\nimage=\"{}\"\nimageid=\"{}\"\nrootless={rootless}\n",
+        crate::program(),
         env!("CARGO_PKG_VERSION"),
         record.name,
         record.id,

@@ -361,6 +361,13 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
                 "/dev/mqueue",
                 &["bind", "rprivate", "nosuid", "noexec", "nodev"],
             ),
+            // (only the owner of a namespace may mount its queues)
+            Namespace::Container(_) if facts.in_user_namespace => mount(
+                "/dev/mqueue",
+                "bind",
+                &(facts.join)(&spec.namespaces.ipc, "mqueue")?.to_string_lossy(),
+                &["bind", "rprivate", "nosuid", "noexec", "nodev"],
+            ),
             _ => mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         },
     ];
@@ -553,36 +560,37 @@ pub fn glob(pattern: &str, text: &str) -> bool {
 }
 
 fn sysctls(spec: &ContainerSpec) -> Result<std::collections::BTreeMap<String, String>> {
+    let of = |name: &str, prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
+    let of_host = |name: &str| {
+        let network = of(name, &["net."]) && spec.network.mode.as_deref() == Some("host");
+        let ipc = of(name, &["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."])
+            && spec.namespaces.ipc == Namespace::Host;
+        if network { Some("network") } else { ipc.then_some("ipc") }
+    };
     for name in spec.security.sysctls.keys() {
-        let of = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
-        let refused = |flag: &str| {
-            Err(Error::engine(format_args!(
-                "sysctl {name} can't be set since the {flag} namespace is the host's: sysctls of it would be the host's"
-            )))
-        };
-        if of(&["net."]) && spec.network.mode.as_deref() == Some("host") {
-            return refused("network");
+        if let Some(kind) = of_host(name) {
+            return Err(Error::engine(format_args!(
+                "sysctl {name} can't be set since the {kind} namespace is the host's: sysctls of it would be the host's"
+            )));
         }
-        if of(&["kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue."])
-            && spec.namespaces.ipc == Namespace::Host
-        {
-            return refused("ipc");
-        }
-        if !of(&[
-            "net.",
-            "kernel.msg",
-            "kernel.sem",
-            "kernel.shm",
-            "fs.mqueue.",
-            "kernel.domainname",
-            "user.",
-        ]) {
+        if !of(
+            name,
+            &["net.", "kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.", "kernel.domainname", "user."],
+        ) {
             return Err(Error::engine(format_args!(
                 "sysctl {name} is not in a namespace: it would change the host"
             )));
         }
     }
-    Ok(spec.security.sysctls.clone())
+    // (a network that is joined has the settings of whoever made it)
+    let joined =
+        spec.network.mode.as_deref().is_some_and(|m| m.starts_with("container:") || m.starts_with("ns:"));
+    let defaults = spec.security.default_sysctls.iter();
+    let defaults = defaults.filter(|(name, _)| of_host(name).is_none() && !(joined && of(name, &["net."])));
+    let mut all: std::collections::BTreeMap<_, _> =
+        defaults.map(|(name, value)| (name.clone(), value.clone())).collect();
+    all.extend(spec.security.sysctls.clone());
+    Ok(all)
 }
 
 fn devices(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Device>> {

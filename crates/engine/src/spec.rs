@@ -235,9 +235,10 @@ impl std::str::FromStr for Restart {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("on-failure", count)) => count.parse().map(Self::OnFailure).map_err(|_| {
-                format!("restart policy {text:?}: {count:?} is no number of restarts")
-            }),
+            Some(("on-failure", count)) => count
+                .parse()
+                .map(Self::OnFailure)
+                .map_err(|_| format!("restart policy {text:?}: {count:?} is no number of restarts")),
             None if text == "on-failure" => Ok(Self::OnFailure(0)),
             None if matches!(text, "no" | "never" | "") => Ok(Self::No),
             None if text == "always" => Ok(Self::Always),
@@ -413,6 +414,8 @@ pub struct Security {
     pub default_capabilities: Option<Vec<String>>,
     /// `--security-opt`, as typed: no-new-privileges, seccomp=, label=, apparmor=, mask=, unmask=, proc-opts=.
     pub options: Vec<String>,
+    /// Those of containers.conf, for namespaces of the container's own.
+    pub default_sysctls: BTreeMap<String, String>,
     /// `--sysctl`.
     pub sysctls: BTreeMap<String, String>,
 }

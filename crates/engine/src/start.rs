@@ -165,15 +165,19 @@ impl Engine {
             }
         };
         let path = self.log_path(record);
-        let max_size =
-            log.options.iter().find_map(|o| o.strip_prefix("max-size=")).and_then(crate::limits::parse_decimal_size);
+        let max_size = log
+            .options
+            .iter()
+            .rev()
+            .find_map(|o| o.strip_prefix("max-size="))
+            .and_then(crate::limits::parse_decimal_size);
         Writer::open(driver, &path, max_size)
             .map_err(|e| Error::engine(format_args!("open log {}: {}", path.display(), reason(&e))))
     }
 
     /// Where a container's log is.
     pub fn log_path(&self, record: &Record) -> PathBuf {
-        let given = record.spec.log.options.iter().find_map(|o| o.strip_prefix("path="));
+        let given = record.spec.log.options.iter().rev().find_map(|o| o.strip_prefix("path="));
         given.map_or_else(|| self.dirs.container(&record.id).join("ctr.log"), PathBuf::from)
     }
 
@@ -198,6 +202,9 @@ impl Engine {
         let maps =
             record.maps.as_ref().map_or_else(|| namespace.maps.clone(), |m| m.compose(&namespace.maps));
         let join = |choice: &Namespace, kind: &str| match choice {
+            Namespace::Container(name) if kind == "mqueue" => {
+                self.root_of(name).map(|r| r.join("dev/mqueue"))
+            }
             Namespace::Container(name) if kind == "shm" => self.root_of(name).map(|r| r.join("dev/shm")),
             Namespace::Container(name) => self.namespace_of(name, kind),
             Namespace::Path(path) if kind != "shm" => Ok(path.clone()),
@@ -280,6 +287,10 @@ impl Engine {
                 // the user of the host, whom the image does not know, is at home where it starts
                 let mut user = users::resolve(view, &format!("{uid}:{gid}"), groups)?;
                 let start = record.spec.process.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+                let own_home = self.user.home.to_string_lossy().into_owned();
+                if record.spec.files.mounts.iter().any(|m| m.target == own_home) {
+                    user.home = Some(own_home);
+                }
                 user.home = user.home.or(Some(start).filter(|dir| !dir.is_empty()));
                 Ok(user)
             }
@@ -394,6 +405,11 @@ impl Launch {
         let settings = limits::settings(&self.record.spec.limits)?;
         let cgroup = self.cgroup(&settings)?;
         let handle = cgroup.as_ref().map(Cgroup::handle).transpose().map_err(Error::engine)?;
+        if self.engine_is_host {
+            // (attaching takes a descriptor that is no O_PATH)
+            let group = cgroup.as_ref().and_then(|c| fs::File::open(c.path()).ok());
+            crate::devices::restrict(&self.record.spec, &self.spec, group.as_ref().map(|g| g.as_fd()))?;
+        }
         let started = self.start_in(ends, handle.as_ref().map(|h| h.as_fd()), cgroup.as_ref(), restarts);
         if let Err(error) = &started {
             if let Some(cgroup) = cgroup {
@@ -457,6 +473,9 @@ impl Launch {
             preserved_fds: &spec.process.preserved_fds,
             setgroups: self.setgroups,
             loopback: true,
+            no_devices: self.engine_is_host
+                && !self.record.spec.security.privileged
+                && !crate::devices::may_make(&self.spec),
         };
         let uses_pasta = matches!(self.network, Mode::Pasta(_));
         if uses_pasta || (self.record.maps.is_some() && !self.engine_is_host) {

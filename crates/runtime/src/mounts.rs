@@ -108,7 +108,11 @@ pub struct Prepared<'a> {
 
 /// Opens the source of a bind; others have none yet.
 pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
-    let options = Options::parse(&mount.options);
+    let mut options = Options::parse(&mount.options);
+    if mount.destination == "/dev" {
+        // (devices and other mounts are made in it first)
+        options.set &= !attr::RDONLY;
+    }
     let tree = match mount.kind.as_str() {
         "bind" => {
             let source = Path::new(&mount.source);

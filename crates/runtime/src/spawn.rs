@@ -51,6 +51,8 @@ pub struct Request<'a> {
     pub preserved_fds: &'a [u32],
     /// setgroups(2) is allowed in the caller's user namespace.
     pub setgroups: bool,
+    /// Device files of the root filesystem are none.
+    pub no_devices: bool,
     /// Bring the loopback interface of a new network namespace up.
     pub loopback: bool,
 }
@@ -215,9 +217,14 @@ impl Plan {
         mounts::mask(&root, &spec.linux.masked_paths)?;
         mounts::read_only(&root, &spec.linux.readonly_paths)?;
         // (until here devices are made in it)
-        for mount in spec.mounts.iter().filter(|m| m.destination == "/dev" && m.options.iter().any(|o| o == "ro")) {
+        for mount in
+            spec.mounts.iter().filter(|m| m.destination == "/dev" && m.options.iter().any(|o| o == "ro"))
+        {
             let dev = mounts::open_in(&root, &mount.destination)?;
             unroot_sys::mount::set_attributes(dev.as_fd(), unroot_sys::mount::attr::RDONLY, 0, false, None)?;
+        }
+        if request.no_devices {
+            unroot_sys::mount::set_attributes(root.as_fd(), unroot_sys::mount::attr::NODEV, 0, false, None)?;
         }
         if spec.root.readonly {
             unroot_sys::mount::set_attributes(root.as_fd(), unroot_sys::mount::attr::RDONLY, 0, false, None)?;

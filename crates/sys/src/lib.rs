@@ -1,6 +1,7 @@
 //! Safe calls for what rustix lacks: clone3, execve, the nsfs ioctls, signal masks, seccomp. The only unsafe code
 //! of unroot is in this crate; each block says why it is sound.
 
+pub mod bpf;
 pub mod error;
 pub mod mount;
 pub mod ns;

@@ -25,7 +25,6 @@ const FLAGS: &[(&str, &str, &str, Form)] = &[
     ("containers", "base_hosts_file", "hosts-file", Form::Unless),
     ("containers", "cgroupns", "cgroupns", Form::Unless),
     ("containers", "cgroups", "cgroups", Form::Unless),
-    ("containers", "default_sysctls", "sysctl", Form::First),
     ("containers", "default_ulimits", "ulimit", Form::First),
     ("containers", "devices", "device", Form::First),
     ("containers", "dns_options", "dns-option", Form::Unless),
@@ -176,6 +175,12 @@ impl Conf {
             .iter()
             .map(|text| text.split_once('=').unwrap_or((text, "")))
             .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        spec.security.default_sysctls = self
+            .texts("containers", "default_sysctls")?
+            .iter()
+            .filter_map(|text| text.split_once('='))
+            .map(|(name, value)| (name.trim().to_string(), value.trim().to_string()))
             .collect();
         if self.get("containers", "default_capabilities").is_some() {
             spec.security.default_capabilities = Some(self.texts("containers", "default_capabilities")?);

@@ -66,8 +66,11 @@ impl Global {
         let (name, path) = conf.runtime(self.runtime.as_deref())?;
         let configured = conf.texts_of("engine", "runtimes_flags", &name)?;
         spec.runtime = path;
-        spec.runtime_flags =
-            configured.iter().chain(&self.runtime_flags).map(|f| format!("--{}", f.trim_start_matches('-'))).collect();
+        spec.runtime_flags = configured
+            .iter()
+            .chain(&self.runtime_flags)
+            .map(|f| format!("--{}", f.trim_start_matches('-')))
+            .collect();
         if let (None, Some(flag)) = (&spec.runtime, spec.runtime_flags.first()) {
             return Err(CliError::with_code(
                 126,
@@ -80,7 +83,11 @@ impl Global {
 
     /// The engine.
     pub fn engine(&self) -> Result<Engine, CliError> {
-        Ok(Engine::open(self.root.clone(), self.run.clone())?)
+        let mut engine = Engine::open(self.root.clone(), self.run.clone())?;
+        if let Some(kept) = self.conf()?.text("engine", "static_dir")? {
+            engine.dirs.kept = kept.into();
+        }
+        Ok(engine)
     }
 }
 
@@ -97,7 +104,12 @@ const GLOBAL: &[Flag] = &[
     flag("noout", ' ', Kind::Bool, "Print nothing on standard output"),
     flag("out", ' ', Kind::Value, "Write what is printed to this file"),
     flag("remote", 'r', Kind::Bool, "Run the command on the default machine of system connection"),
-    flag("runtime", ' ', Kind::Value, "OCI runtime that makes containers' processes: crun, runc, a path (default: our own)"),
+    flag(
+        "runtime",
+        ' ',
+        Kind::Value,
+        "OCI runtime that makes containers' processes: crun, runc, a path (default: our own)",
+    ),
     flag("runtime-flag", ' ', Kind::Repeat, "Flag for that runtime, without its dashes"),
     flag("root", ' ', Kind::Value, "Directory of images and containers"),
     flag("runroot", ' ', Kind::Value, "Directory of what is forgotten at boot"),
@@ -156,7 +168,8 @@ fn dispatch(words: &[String]) -> Outcome {
             run_verb(&args, &[rest, &["--help".to_string()]].concat())
         }
         _ => {
-            let local = verbs::find(words).is_some_and(|(verb, _)| verb.names[0].starts_with("system connection"));
+            let local =
+                verbs::find(words).is_some_and(|(verb, _)| verb.names[0].starts_with("system connection"));
             match remote::destination(&args)?.filter(|_| !local) {
                 Some(destination) => remote::run(&destination, words),
                 None => run_verb(&args, words),

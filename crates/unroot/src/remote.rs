@@ -40,7 +40,8 @@ pub struct Connections {
 
 fn file() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".config");
-    let config = std::env::var_os("XDG_CONFIG_HOME").filter(|v| !v.is_empty()).map_or_else(home, PathBuf::from);
+    let config =
+        std::env::var_os("XDG_CONFIG_HOME").filter(|v| !v.is_empty()).map_or_else(home, PathBuf::from);
     config.join("containers/unroot-connections.json")
 }
 
@@ -90,9 +91,11 @@ pub fn destination(args: &Args) -> Result<Option<Destination>, CliError> {
             (None, None) => match Connections::load()?.default {
                 Some(name) => Some(named(&name)?),
                 None => {
-                    return Err(CliError::new("--remote: no machine is named, and there is no default one").with_hint(
-                        format!("{} system connection add NAME ssh://USER@HOST", unroot_engine::program()),
-                    ));
+                    return Err(CliError::new("--remote: no machine is named, and there is no default one")
+                        .with_hint(format!(
+                            "{} system connection add NAME ssh://USER@HOST",
+                            unroot_engine::program()
+                        )));
                 }
             },
         },
@@ -166,9 +169,14 @@ mod tests {
         assert_eq!(of("ssh://me@host").unwrap(), "me@host None unroot");
         assert_eq!(of("ssh://host:22/usr/bin/unroot").unwrap(), "host Some(22) /usr/bin/unroot");
         assert_eq!(of("ssh://me@[::1]:22/").unwrap(), "me@::1 Some(22) unroot");
-        for wrong in
-            ["unix:///run/x.sock", "ssh://", "ssh://-oProxyCommand=x", "ssh://h:x", "ssh://a@-x", "ssh://h/run/x.sock"]
-        {
+        for wrong in [
+            "unix:///run/x.sock",
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://h:x",
+            "ssh://a@-x",
+            "ssh://h/run/x.sock",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

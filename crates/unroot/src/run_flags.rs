@@ -37,7 +37,12 @@ pub const FLAGS: &[Flag] = &[
     flag("cpuset-mems", ' ', Value, "Memory nodes to use"),
     flag("creds", ' ', Value, "USER:PASSWORD for the registry"),
     flag("device", ' ', Repeat, "Add a device HOST[:CONTAINER[:PERMISSIONS]]"),
-    flag("default-mounts-file", ' ', Value, "File with lines HOST[:CONTAINER]: what every container gets copies of"),
+    flag(
+        "default-mounts-file",
+        ' ',
+        Value,
+        "File with lines HOST[:CONTAINER]: what every container gets copies of",
+    ),
     flag("device-cgroup-rule", ' ', Repeat, "Allow devices: TYPE MAJOR:MINOR ACCESS, such as c 189:* rwm"),
     flag("device-read-bps", ' ', Repeat, "Limit reading from a device: PATH:BYTES"),
     flag("device-read-iops", ' ', Repeat, "Limit reads from a device: PATH:NUMBER"),
@@ -304,7 +309,8 @@ fn rootfs(text: &str) -> Root {
 pub fn preserved_fds(args: &Args) -> Result<Vec<u32>, CliError> {
     let count: u32 = args.number("preserve-fds")?.unwrap_or(0);
     let listed = args.all("preserve-fd").iter().map(|text| {
-        text.parse::<u32>().map_err(|_| CliError::new(format!("--preserve-fd {text:?} is no descriptor's number")))
+        text.parse::<u32>()
+            .map_err(|_| CliError::new(format!("--preserve-fd {text:?} is no descriptor's number")))
     });
     let mut all = (3..3 + count.min(1 << 20)).map(Ok).chain(listed).collect::<Result<Vec<u32>, _>>()?;
     all.sort_unstable();
@@ -433,7 +439,9 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
         Some("false") => Systemd::Never,
         Some("always") => Systemd::Always,
         Some(other) => {
-            return Err(CliError::new(format!("\"{other}\" is not a valid --systemd: it is true, false or always")));
+            return Err(CliError::new(format!(
+                "\"{other}\" is not a valid --systemd: it is true, false or always"
+            )));
         }
     };
     process.http_proxy = args.given_bool("http-proxy");
@@ -451,7 +459,9 @@ fn fill_life(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     spec.life.stop_timeout = args.number("stop-timeout")?;
     spec.life.restart = args.value("restart").unwrap_or("no").parse().map_err(CliError::new)?;
     if spec.remove && spec.life.restart != Restart::No {
-        return Err(CliError::new("the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\""));
+        return Err(CliError::new(
+            "the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\"",
+        ));
     }
     spec.life.timeout = args.number("timeout")?.unwrap_or(0);
     let path = |name: &str| args.value(name).map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));

@@ -23,7 +23,8 @@ pub fn timeout(args: &Args) -> Result<Option<u32>, CliError> {
     seconds
         .map(|s| match s {
             -1 => Ok(u32::MAX),
-            s => u32::try_from(s).map_err(|_| CliError::new(format!("--time {s}: it is seconds, or -1 for never"))),
+            s => u32::try_from(s)
+                .map_err(|_| CliError::new(format!("--time {s}: it is seconds, or -1 for never"))),
         })
         .transpose()
 }

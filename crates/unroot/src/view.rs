@@ -160,6 +160,7 @@ fn log_size(record: &Record) -> String {
         .log
         .options
         .iter()
+        .rev()
         .find_map(|o| o.strip_prefix("max-size=").or_else(|| o.strip_prefix("size=")));
     let bytes = size.and_then(unroot_engine::limits::parse_decimal_size).unwrap_or(0);
     let (value, unit) = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")]

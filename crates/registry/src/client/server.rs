@@ -11,8 +11,8 @@ use super::Options;
 use super::address::is_loopback;
 use super::challenge::Challenge;
 use super::tls::{Certificates, SystemRoots};
-use super::trust::Tls;
 use super::token::{Slot, TokenKey};
+use super::trust::Tls;
 use crate::auth::Credentials;
 use crate::error::{Error, ErrorKind};
 
@@ -124,9 +124,14 @@ fn agent(
     let timeouts = options.timeouts;
     // A proxy cannot reach this machine's loopback.
     let proxy = if is_loopback(host) { None } else { Proxy::try_from_env() };
-    if let Some(socks) = proxy.as_ref().filter(|proxy| !matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https)) {
+    if let Some(socks) = proxy
+        .as_ref()
+        .filter(|proxy| !matches!(proxy.protocol(), ureq::ProxyProtocol::Http | ureq::ProxyProtocol::Https))
+    {
         let text = format!("proxy {}: SOCKS proxies are not supported", socks.uri());
-        return Err(Error::new(ErrorKind::Config, text).hinted("set HTTPS_PROXY to an HTTP proxy, or unset it"));
+        return Err(
+            Error::new(ErrorKind::Config, text).hinted("set HTTPS_PROXY to an HTTP proxy, or unset it")
+        );
     }
     let config = Agent::config_builder()
         .http_status_as_error(false)

@@ -128,9 +128,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     }
 }
 
-fn client_certificate(
-    path: &Path,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+fn client_certificate(path: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
     let key_path = path.with_extension("key");
     if !key_path.exists() {
         let message = format!("missing key {} for client certificate {}", key_path.display(), path.display());
@@ -139,8 +137,7 @@ fn client_certificate(
         );
     }
     let chain = certificates(path)?;
-    let key =
-        PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|error| broken(&key_path, &error))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|error| broken(&key_path, &error))?;
     CertifiedKey::from_der(chain.clone(), key.clone_key(), &ring::default_provider())
         .map_err(|error| broken(path, &error))?;
     Ok((chain, key))

@@ -49,10 +49,7 @@ fn authority([cert, key]: [&str; 2]) -> ServerConfig {
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate(cert)],
-            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-        )
+        .with_single_cert(vec![certificate(cert)], PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
         .unwrap()
 }
 

@@ -35,10 +35,8 @@ pub const ADD: Verb = Verb {
         }
         let mut connections = Connections::load()?;
         if connections.all.contains_key(name) {
-            return Err(CliError::new(format!("connection \"{name}\" is there already")).with_hint(format!(
-                "{} system connection remove {name}",
-                unroot_engine::program()
-            )));
+            return Err(CliError::new(format!("connection \"{name}\" is there already"))
+                .with_hint(format!("{} system connection remove {name}", unroot_engine::program())));
         }
         let identity = args.value("identity").unwrap_or_default().to_string();
         connections.all.insert(name.clone(), Destination { uri, identity });
@@ -72,8 +70,13 @@ pub const LIST: Verb = Verb {
                     "Default": connections.default.as_ref() == Some(name), "ReadWrite": true})
             })
             .collect();
-        let headings =
-            [("Name", "Name"), ("URI", "URI"), ("Identity", "Identity"), ("Default", "Default"), ("ReadWrite", "ReadWrite")];
+        let headings = [
+            ("Name", "Name"),
+            ("URI", "URI"),
+            ("Identity", "Identity"),
+            ("Default", "Default"),
+            ("ReadWrite", "ReadWrite"),
+        ];
         let format = match args.is("quiet") {
             true => "{{.Name}}",
             false => args.value("format").unwrap_or("table {{.Name}}\t{{.URI}}\t{{.Identity}}\t{{.Default}}"),

@@ -127,6 +127,7 @@ impl Host {
             .stdin(Stdio::null())
             .current_dir("/")
             .env("LC_ALL", "C.UTF-8")
+            .env("CONTAINERS_CONF", "/dev/null")
             .env_remove("NO_COLOR");
         command
     }
@@ -134,6 +135,19 @@ impl Host {
     /// Runs it.
     pub fn unroot<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Done {
         Done::of(self.command(args).output().unwrap())
+    }
+
+    /// Runs a shell command as the root of the engine's user namespace.
+    pub fn inside(&self, script: &str) -> Done {
+        match is_root() {
+            true => Done::of(Command::new("sh").args(["-c", script]).output().unwrap()),
+            false => self.unroot(["unshare", "sh", "-c", script]),
+        }
+    }
+
+    /// Runs a command that was changed.
+    pub fn run(&self, command: &mut Command) -> Done {
+        Done::of(command.output().unwrap())
     }
 
     /// Runs it with this on its standard input.

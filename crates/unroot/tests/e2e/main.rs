@@ -4,6 +4,8 @@
 //! `UNROOT` names the binary, else the one that cargo built. Nothing is skipped in silence: what a mode cannot
 //! have is asked with [`host::is_root`] and tested for its error instead.
 
+mod configured;
+mod devices;
 mod exec;
 mod faults;
 mod files;
@@ -14,5 +16,7 @@ mod limits;
 mod names;
 mod network;
 mod registry;
+mod remote;
+mod restart;
 mod security;
 mod stdio;

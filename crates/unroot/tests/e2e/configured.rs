@@ -1,0 +1,113 @@
+//! What containers get by configuration: containers.conf, mounts.conf, users of the host, systemd's needs.
+
+use std::fs;
+
+use crate::host::{Done, Host, IMAGE, host_name_of, uid};
+
+fn with_conf(host: &Host, conf: &str, args: &[&str]) -> Done {
+    let file = host.path("containers.conf");
+    fs::write(&file, conf).unwrap();
+    host.run(host.command(["run", "--rm", "--network=none"].iter().chain(args)).env("CONTAINERS_CONF", &file))
+}
+
+#[test]
+fn defaults_of_flags() {
+    let host = Host::new();
+    let conf = "[containers]\nenv=['A=conf','PATH=/bin']\nread_only=true\ndefault_ulimits=['nofile=77:88']\n\
+        default_capabilities=['CHOWN']\numask='0077'\nannotations=['x=y']\nunknown_key=1\n[other]\nz=1";
+    let shown = "echo $A $(umask) $(ulimit -n) $(ulimit -Hn); grep CapEff /proc/self/status; touch /file 2>/dev/null || echo sealed";
+    let out = with_conf(&host, conf, &[IMAGE, "sh", "-c", shown]).ok();
+    assert_eq!(out, "conf 0077 77 88\nCapEff:\t0000000000000001\nsealed");
+    let given = [
+        "-e",
+        "A=flag",
+        "--umask=22",
+        "--read-only=false",
+        "--ulimit=nofile=99:100",
+        IMAGE,
+        "sh",
+        "-c",
+        shown,
+    ];
+    let out = with_conf(&host, conf, &given).ok();
+    assert_eq!(out, "flag 0022 99 100\nCapEff:\t0000000000000001");
+}
+
+#[test]
+fn what_is_wrong_in_it_is_told() {
+    let host = Host::new();
+    with_conf(&host, "[containers", &[IMAGE, "true"]).fails(125, "containers.conf");
+    with_conf(&host, "[containers]\ndefault_ulimits=['nofile']", &[IMAGE, "true"]).fails(125, "ulimit");
+    with_conf(&host, "[containers]\nread_only={a=1}", &[IMAGE, "true"]);
+    with_conf(
+        &host,
+        "[engine]\nruntime='unroot'\n[engine.runtimes_flags]\nunroot=['nosuchflag']",
+        &[IMAGE, "true"],
+    )
+    .fails(126, "nosuchflag");
+}
+
+#[test]
+fn overrides_come_last() {
+    let host = Host::new();
+    let (first, last) = (host.path("first.conf"), host.path("last.conf"));
+    fs::write(&first, "[containers]\nenv=['A=1','B=1']").unwrap();
+    fs::write(&last, "[containers]\nenv=['B=2',{append=true}]").unwrap();
+    let mut command = host.command(["run", "--rm", "--network=none", IMAGE, "sh", "-c", "echo $A $B"]);
+    command.env("CONTAINERS_CONF", &first).env("CONTAINERS_CONF_OVERRIDE", &last);
+    assert_eq!(host.run(&mut command).ok(), "1 2");
+}
+
+#[test]
+fn default_mounts_are_copies() {
+    let host = Host::new();
+    let (list, secrets) = (host.path("mounts.conf"), host.path("secrets"));
+    fs::create_dir_all(secrets.join("deep")).unwrap();
+    fs::write(secrets.join("deep/file"), "secret").unwrap();
+    fs::write(&list, format!("{}:/run/secrets\n/nosuch/dir\n", secrets.display())).unwrap();
+    let flag = format!("--default-mounts-file={}", list.display());
+    let out = host.sh(&[&flag], "cat /run/secrets/deep/file; echo changed > /run/secrets/deep/file").ok();
+    assert_eq!(out, "secret");
+    assert_eq!(fs::read_to_string(secrets.join("deep/file")).unwrap(), "secret");
+    assert_eq!(host.sh(&["--default-mounts-file=/nosuch/file"], "echo ok").ok(), "ok");
+}
+
+#[test]
+fn users_of_the_host() {
+    let host = Host::new();
+    let name = host_name_of(uid()).unwrap();
+    if uid() != 0 {
+        let flags = [format!("--hostuser={name}"), format!("--user={name}")];
+        assert_eq!(
+            host.sh(&[&flags[0], &flags[1]], &format!("id -u; grep -c ^{name}: /etc/passwd")).ok(),
+            format!("{}\n1", uid())
+        );
+    }
+    host.sh(&["--hostuser=no-such-user-here"], "true").fails(126, "no-such-user-here");
+}
+
+#[test]
+fn systemd_gets_its_directories() {
+    let host = Host::new();
+    let shown = "awk '$5 ~ /^\\/(run|tmp|var\\/log\\/journal)$/ {print $5}' /proc/self/mountinfo | sort; echo ${#container_uuid}; stat -c %a /run";
+    let out = host.sh(&["--systemd=always"], shown).ok();
+    assert_eq!(out, "/run\n/tmp\n/var/log/journal\n32\n755");
+    assert_eq!(host.sh(&[], shown).ok().lines().next(), Some("0"));
+    host.unroot(["create", "--name", "c", "--systemd=always", IMAGE, "true"]).ok();
+    assert_eq!(host.unroot(["inspect", "--format", "{{.Config.StopSignal}}", "c"]).ok(), "SIGRTMIN+3");
+    host.sh(&["--systemd=maybe"], "true").fails(125, "true, false or always");
+}
+
+#[test]
+fn sealed_containers_have_nothing_to_write_to() {
+    let host = Host::new();
+    let script = "for f in /tmp/a /dev/b /dev/shm/c /run/d /e; do (: > $f) 2>/dev/null && echo $f; done; echo x > /dev/null && echo null";
+    assert_eq!(host.sh(&["--read-only", "--read-only-tmpfs=false"], script).ok(), "null");
+    assert_eq!(host.sh(&["--read-only"], script).ok(), "/tmp/a\n/dev/b\n/dev/shm/c\n/run/d\nnull");
+}
+
+#[test]
+fn merged_variables() {
+    let host = Host::new();
+    assert_eq!(host.sh(&["-e", "A=1", "--env-merge", "A=${A}:2$A"], "echo $A").ok(), "1:21");
+}
