@@ -107,6 +107,12 @@ impl Cgroup {
         path.is_dir().then(|| Self { path: path.into() })
     }
 
+    /// Its path below the mount point, as runtime specs name it.
+    pub fn below_mount_point(&self) -> Option<String> {
+        let below = self.path.strip_prefix(mount_point()?).ok()?;
+        Some(format!("/{}", below.display()))
+    }
+
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path

@@ -34,6 +34,8 @@ pub struct ExecSpec {
     pub interactive: bool,
     /// `-d`.
     pub detach: bool,
+    /// The session's id.
+    pub session: String,
     /// `--privileged`.
     pub privileged: bool,
     /// `--preserve-fds`, `--preserve-fd`.
@@ -83,7 +85,11 @@ impl Engine {
             other => Error::engine(other),
         };
         if spec.detach {
-            unroot_runtime::exec::spawn(&request, Stdio::default()).map_err(|e| Error::engine(failed(e)))?;
+            let running = unroot_runtime::exec::spawn(&request, Stdio::default())
+                .map_err(|e| Error::engine(failed(e)))?;
+            // (one that has ended already needs no note)
+            crate::sessions::living(&self.dirs, &record.id);
+            let _ = crate::sessions::note(&self.dirs, &record.id, &spec.session, &running.pidfd);
             return Ok(Outcome::Detached);
         }
         let mut ends = session::pipes(spec.interactive).map_err(Error::engine)?;

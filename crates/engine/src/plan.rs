@@ -394,7 +394,12 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
         _ => all.push(mount("/dev/shm", "tmpfs", "shm", &shm)),
     }
     let own_cgroup = matches!(spec.namespaces.cgroup, Namespace::Default | Namespace::Private);
-    if own_cgroup || !facts.in_user_namespace {
+    if spec.namespaces.cgroup == Namespace::Host {
+        // as the host has it, with the controllers of version 1 on a hybrid one
+        let mut options = vec!["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+        options.extend((!privileged).then_some("rro"));
+        all.push(mount("/sys/fs/cgroup", "bind", "/sys/fs/cgroup", &options));
+    } else if own_cgroup || !facts.in_user_namespace {
         all.push(mount(
             "/sys/fs/cgroup",
             "cgroup2",

@@ -200,6 +200,8 @@ pub struct Life {
     pub monitor_pidfile: Option<PathBuf>,
     /// `--restart`.
     pub restart: Restart,
+    /// `--hooks-dir`; none are the usual ones.
+    pub hooks_dirs: Vec<PathBuf>,
     /// `--rmi`: its image goes with it, if nobody else uses it.
     pub remove_image: bool,
 }

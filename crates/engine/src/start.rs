@@ -14,12 +14,13 @@ use unroot_monitor::log::{Driver, Writer};
 use unroot_monitor::{Config as MonitorConfig, Started, Stdin, StdioEnds};
 use unroot_network::{Mode, Pasta, PortMap};
 use unroot_runtime::spec::Spec;
-use unroot_runtime::{Request, Rootfs, Userns, seccomp};
+use unroot_runtime::{Request, Rootfs, Userns, external, seccomp};
 use unroot_store::Config;
 
 use crate::dirs::{Dirs, make_dir};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::hooks::{Hooks, Stage};
 use crate::images::Named;
 use crate::lock::Lock;
 use crate::plan::{self, Facts, reason};
@@ -42,6 +43,7 @@ struct Launch {
     setgroups: bool,
     seccomp: seccomp::Profile,
     store: unroot_store::Store,
+    hooks: Hooks,
 }
 
 /// How often a container was started again, and how long its monitor waits before the next time: twice as long each
@@ -259,6 +261,7 @@ impl Engine {
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(Error::engine)?;
         Ok(Launch {
+            hooks: Hooks::of(spec, &planned)?,
             record: record.clone(),
             dirs: self.dirs.clone(),
             spec: planned,
@@ -405,12 +408,16 @@ impl Launch {
         let settings = limits::settings(&self.record.spec.limits)?;
         let cgroup = self.cgroup(&settings)?;
         let handle = cgroup.as_ref().map(Cgroup::handle).transpose().map_err(Error::engine)?;
-        if self.engine_is_host {
-            // (attaching takes a descriptor that is no O_PATH)
-            let group = cgroup.as_ref().and_then(|c| fs::File::open(c.path()).ok());
-            crate::devices::restrict(&self.record.spec, &self.spec, group.as_ref().map(|g| g.as_fd()))?;
-        }
-        let started = self.start_in(ends, handle.as_ref().map(|h| h.as_fd()), cgroup.as_ref(), restarts);
+        let restricted = match self.engine_is_host {
+            true => {
+                // (attaching takes a descriptor that is no O_PATH)
+                let group = cgroup.as_ref().and_then(|c| fs::File::open(c.path()).ok());
+                crate::devices::restrict(&self.record.spec, &self.spec, group.as_ref().map(|g| g.as_fd()))
+            }
+            false => Ok(()),
+        };
+        let handle = handle.as_ref().map(|h| h.as_fd());
+        let started = restricted.and_then(|()| self.start_in(ends, handle, cgroup.as_ref(), restarts));
         if let Err(error) = &started {
             if let Some(cgroup) = cgroup {
                 let _ = cgroup.remove();
@@ -478,7 +485,7 @@ impl Launch {
                 && !crate::devices::may_make(&self.spec),
         };
         let uses_pasta = matches!(self.network, Mode::Pasta(_));
-        if uses_pasta || (self.record.maps.is_some() && !self.engine_is_host) {
+        if uses_pasta || spec.runtime.is_some() || (self.record.maps.is_some() && !self.engine_is_host) {
             // layers are mounted here for a container that cannot, and its network namespace for pasta, which may
             // not open it in /proc: that takes a mount namespace of the monitor's own
             unroot_sys::ns::unshare([unroot_sys::process::Namespace::Mount].into_iter().collect())
@@ -486,15 +493,16 @@ impl Launch {
             unroot_runtime::stop_propagation().map_err(Error::engine)?;
         }
         let stdio = unroot_runtime::Stdio { stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr };
-        let mut init = unroot_runtime::spawn(&request, stdio).map_err(runtime_error)?;
-        let pid = init.pid();
+        let mut made = match &spec.runtime {
+            None => Made::Own(unroot_runtime::spawn(&request, stdio).map_err(runtime_error)?),
+            Some(program) => Made::External(self.make_outside(program.as_ref(), group, stdio)?),
+        };
+        let pid = made.pid();
         let pasta = match &self.network {
             Mode::Pasta(options) => {
                 let netns = self.dirs.run_container(&self.record.id).join("netns");
-                let namespace = init
-                    .network_namespace()
-                    .ok_or_else(|| Error::engine(format_args!("open /proc/{pid}/ns/net")))?;
-                unroot_runtime::bind_namespace(namespace, &netns).map_err(Error::engine)?;
+                let namespace = made.network_namespace()?;
+                unroot_runtime::bind_namespace(namespace.as_fd(), &netns).map_err(Error::engine)?;
                 Some(
                     Pasta::start(&netns, &self.dirs.run_container(&self.record.id), &self.ports, options)
                         .map_err(network_error)?,
@@ -502,7 +510,7 @@ impl Launch {
             }
             _ => None,
         };
-        let terminal = init.wait_ready().map_err(runtime_error)?;
+        let terminal = made.wait_ready()?;
         let helper = pasta.map(|p| p.wait_ready().map_err(network_error)).transpose()?.flatten();
         let state = RunState {
             format: FORMAT,
@@ -519,13 +527,38 @@ impl Launch {
         };
         write_run(&self.dirs, &self.record.id, &state)?;
         self.write_pidfiles(pid)?;
-        match init.start() {
+        let bundle = self.dirs.run_container(&self.record.id);
+        let hook = |stage: Stage| self.hooks.run(stage, &self.record.id, pid, &bundle, &self.spec);
+        let started = hook(Stage::Prestart).and_then(|()| made.start());
+        match started.and_then(|child| hook(Stage::Poststart).map(|()| child)) {
             Ok(child) => Ok(Started { pidfd: child.pidfd, pid, terminal }),
             Err(error) => {
-                let _ = fs::remove_file(self.dirs.run_container(&self.record.id).join("state.json"));
-                Err(runtime_error(error))
+                let _ = fs::remove_file(bundle.join("state.json"));
+                Err(error)
             }
         }
+    }
+
+    /// Has another OCI runtime make the process.
+    fn make_outside(
+        &self,
+        program: &std::path::Path,
+        group: Option<&Cgroup>,
+        stdio: unroot_runtime::Stdio,
+    ) -> Result<external::Made> {
+        let cgroup = group.and_then(Cgroup::below_mount_point);
+        let request = external::Request {
+            program,
+            flags: &self.record.spec.runtime_flags,
+            spec: &self.spec,
+            rootfs: &self.rootfs,
+            bundle: &self.dirs.run_container(&self.record.id),
+            id: &self.record.id,
+            maps: self.record.maps.as_ref(),
+            cgroup: cgroup.as_deref(),
+            seccomp: &self.seccomp,
+        };
+        external::create(&request, stdio).map_err(runtime_error)
     }
 
     fn write_pidfiles(&self, pid: u32) -> Result<()> {
@@ -535,6 +568,45 @@ impl Launch {
             fs::write(file, pid.to_string()).context(|| format!("write {}", file.display()))?;
         }
         Ok(())
+    }
+}
+
+/// A container's process that waits to be let go.
+enum Made {
+    Own(unroot_runtime::Init),
+    External(external::Made),
+}
+
+impl Made {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Own(init) => init.pid(),
+            Self::External(made) => made.pid(),
+        }
+    }
+
+    fn network_namespace(&self) -> Result<std::os::fd::OwnedFd> {
+        let path = format!("/proc/{}/ns/net", self.pid());
+        let opened = match self {
+            Self::Own(init) => init.network_namespace().and_then(|fd| fd.try_clone_to_owned().ok()),
+            Self::External(_) => fs::File::open(&path).ok().map(Into::into),
+        };
+        opened.ok_or_else(|| Error::engine(format_args!("open {path}")))
+    }
+
+    fn wait_ready(&mut self) -> Result<Option<std::os::fd::OwnedFd>> {
+        match self {
+            Self::Own(init) => init.wait_ready().map_err(runtime_error),
+            Self::External(made) => Ok(made.take_terminal()),
+        }
+    }
+
+    fn start(self) -> Result<unroot_sys::process::Child> {
+        match self {
+            Self::Own(init) => init.start(),
+            Self::External(made) => made.start(),
+        }
+        .map_err(runtime_error)
     }
 }
 
@@ -568,6 +640,10 @@ fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: boo
     let Launch { store, dirs, record, .. } = launch;
     let run = State::observe(dirs, &record.id).ok().and_then(|s| s.run);
     let mut oom = false;
+    if let Some(program) = &record.spec.runtime {
+        let bundle = dirs.run_container(&record.id);
+        external::Runtime::new(program.as_ref(), &record.spec.runtime_flags, &bundle, &record.id).delete();
+    }
     if let Some(run) = &run {
         if let Some(helper) = run.network_helper.and_then(crate::stop::open_process) {
             let _ = crate::stop::kill_hard(None, &helper);
@@ -579,7 +655,11 @@ fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: boo
             let _ = cgroup.remove();
         }
     }
+    let pid = run.as_ref().map_or(0, |r| r.process.pid);
+    let bundle = dirs.run_container(&record.id);
+    let hooked = launch.hooks.run(Stage::Poststop, &record.id, pid, &bundle, &launch.spec);
     let record_of_exit = Exit {
+        error: hooked.err().map(|e| e.to_string()).unwrap_or_default(),
         code: exit.code,
         oom,
         started: run.as_ref().map_or(0, |r| r.started),

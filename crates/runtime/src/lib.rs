@@ -16,6 +16,7 @@
 
 mod dev;
 pub mod exec;
+pub mod external;
 mod mounts;
 mod process;
 mod rootfs;

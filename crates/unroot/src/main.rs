@@ -36,6 +36,7 @@ pub struct Global {
     run: Option<PathBuf>,
     runtime: Option<String>,
     runtime_flags: Vec<String>,
+    hooks_dirs: Vec<PathBuf>,
     conf: OnceCell<Conf>,
 }
 
@@ -47,6 +48,7 @@ impl Global {
             run: path("runroot"),
             runtime: args.value("runtime").map(str::to_string),
             runtime_flags: args.all("runtime-flag").to_vec(),
+            hooks_dirs: args.all("hooks-dir").iter().map(PathBuf::from).collect(),
             conf: OnceCell::new(),
         }
     }
@@ -65,6 +67,10 @@ impl Global {
         conf.complete(spec)?;
         let (name, path) = conf.runtime(self.runtime.as_deref())?;
         let configured = conf.texts_of("engine", "runtimes_flags", &name)?;
+        let configured_hooks =
+            || Ok::<_, CliError>(conf.texts("engine", "hooks_dir")?.into_iter().map(PathBuf::from).collect());
+        spec.life.hooks_dirs =
+            if self.hooks_dirs.is_empty() { configured_hooks()? } else { self.hooks_dirs.clone() };
         spec.runtime = path;
         spec.runtime_flags = configured
             .iter()
@@ -94,6 +100,12 @@ impl Global {
 const GLOBAL: &[Flag] = &[
     flag("connection", 'c', Kind::Value, "Run the command on the machine of this name"),
     flag("debug", 'D', Kind::Bool, "Log messages of level debug and above"),
+    flag(
+        "hooks-dir",
+        ' ',
+        Kind::Repeat,
+        "Directory of OCI hooks (default /usr/share and /etc/containers/oci/hooks.d)",
+    ),
     flag("identity", ' ', Kind::Value, "Private key for ssh"),
     flag(
         "log-level",
@@ -194,7 +206,7 @@ fn redirect(args: &Args) -> Result<(), CliError> {
 
 /// Global flags that may stand after the verb, too.
 fn inherited(own: &[Flag]) -> impl Iterator<Item = Flag> {
-    let names = ["root", "runroot", "runtime", "runtime-flag"];
+    let names = ["root", "runroot", "runtime", "runtime-flag", "hooks-dir"];
     let free = |f: &&Flag| names.contains(&f.long) && !own.iter().any(|own| own.long == f.long);
     GLOBAL.iter().filter(free).map(|f| Flag { short: ' ', ..*f }).collect::<Vec<_>>().into_iter()
 }

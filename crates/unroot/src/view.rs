@@ -86,7 +86,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         "Mounts": mounts(record),
         "NetworkSettings": {"Ports": ports, "IPAddress": "", "Gateway": "", "MacAddress": "", "SandboxKey": state.process().map(|p| format!("/proc/{}/ns/net", p.pid)).unwrap_or_default(), "Networks": {network_mode.split(':').next().unwrap_or_default(): {}}},
         "Namespace": "", "IsInfra": false, "IsService": false, "Pod": "", "Dependencies": [],
-        "ExecIDs": [],
+        "ExecIDs": unroot_engine::sessions::living(&engine.dirs, &record.id),
         "IDMap": {"Observed": maps.is_some(), "UidMap": maps.as_ref().map(|m| observed(&m.uid)), "GidMap": maps.as_ref().map(|m| observed(&m.gid))},
         "Config": {
             "Hostname": spec.process.hostname.clone().unwrap_or_else(|| record.short_id().to_string()),

@@ -90,8 +90,17 @@ pub struct Rules {
 
 /// The filter for a process with these capabilities; none for [`Profile::Unconfined`].
 pub fn compile(profile: &Profile, capabilities: &Capabilities) -> Result<Option<Vec<Instruction>>, Error> {
+    Ok(rules(profile, capabilities)?.map(|rules| assemble(&rules)))
+}
+
+/// The same in the form of the runtime spec, for other runtimes.
+pub fn document(profile: &Profile, capabilities: &Capabilities) -> Result<Option<serde_json::Value>, Error> {
+    Ok(rules(profile, capabilities)?.map(|rules| profile::document(&rules)))
+}
+
+fn rules(profile: &Profile, capabilities: &Capabilities) -> Result<Option<Rules>, Error> {
     let bits = capability_bits(&capabilities.bounding)?;
-    let rules = match profile {
+    Ok(Some(match profile {
         Profile::Unconfined => return Ok(None),
         Profile::Default => default::rules(bits),
         Profile::File(path) => {
@@ -101,8 +110,7 @@ pub fn compile(profile: &Profile, capabilities: &Capabilities) -> Result<Option<
             profile::parse(&text, bits)
                 .map_err(|e| Error::Spec(format!("seccomp profile {}: {e}", path.display())))?
         }
-    };
-    Ok(Some(assemble(&rules)))
+    }))
 }
 
 #[cfg(target_arch = "x86_64")]

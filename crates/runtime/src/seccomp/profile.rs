@@ -137,6 +137,62 @@ fn action(name: &str, errno: Option<u32>) -> Result<Action, String> {
     }
 }
 
+/// Rules as the runtime spec writes them (config-linux.md, "Seccomp").
+pub fn document(rules: &Rules) -> serde_json::Value {
+    let with_action = |mut object: serde_json::Value, keys: [&str; 2], action: Action| {
+        let (name, errno) = match action & 0xffff_0000 {
+            ALLOW => ("SCMP_ACT_ALLOW", None),
+            LOG => ("SCMP_ACT_LOG", None),
+            TRAP => ("SCMP_ACT_TRAP", None),
+            KILL_PROCESS => ("SCMP_ACT_KILL_PROCESS", None),
+            KILL_THREAD => ("SCMP_ACT_KILL_THREAD", None),
+            _ => ("SCMP_ACT_ERRNO", Some(action & 0xffff)),
+        };
+        object[keys[0]] = name.into();
+        if let Some(errno) = errno {
+            object[keys[1]] = errno.into();
+        }
+        object
+    };
+    let argument = |c: &Condition| {
+        let (op, value, second) = match c.compare {
+            Compare::NotEqual => ("NE", c.value, 0),
+            Compare::Less => ("LT", c.value, 0),
+            Compare::LessEqual => ("LE", c.value, 0),
+            Compare::Equal => ("EQ", c.value, 0),
+            Compare::GreaterEqual => ("GE", c.value, 0),
+            Compare::Greater => ("GT", c.value, 0),
+            Compare::MaskedEqual(mask) => ("MASKED_EQ", mask, c.value),
+        };
+        serde_json::json!({"index": c.argument, "value": value, "valueTwo": second, "op": format!("SCMP_CMP_{op}")})
+    };
+    let calls: Vec<_> = rules
+        .calls
+        .iter()
+        .flat_map(|(name, rules)| {
+            // libseccomp has no order of rules: of a call with conditions only what these allow can be said
+            let first = rules.first();
+            let same =
+                move |rule: &&Rule| first.is_none_or(|f| f.conditions.is_empty() || f.action == rule.action);
+            rules.iter().filter(same).map(move |rule| (name, rule))
+        })
+        .filter(|(_, rule)| rule.action != rules.default)
+        .map(|(name, rule)| {
+            let arguments: Vec<_> = rule.conditions.iter().map(argument).collect();
+            let object = serde_json::json!({"names": [name], "args": arguments});
+            with_action(object, ["action", "errnoRet"], rule.action)
+        })
+        .collect();
+    let architectures: &[&str] = match (cfg!(target_arch = "aarch64"), rules.compat) {
+        (false, true) => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        (false, false) => &["SCMP_ARCH_X86_64"],
+        (true, true) => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+        (true, false) => &["SCMP_ARCH_AARCH64"],
+    };
+    let all = serde_json::json!({"architectures": architectures, "syscalls": calls});
+    with_action(all, ["defaultAction", "defaultErrnoRet"], rules.default)
+}
+
 fn condition(argument: &Argument) -> Result<Condition, String> {
     let (compare, value) = match argument.op.as_str() {
         "SCMP_CMP_NE" => (Compare::NotEqual, argument.value),

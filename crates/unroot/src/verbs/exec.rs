@@ -59,6 +59,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         ));
     }
     let spec = ExecSpec {
+        session: unroot_engine::names::new_id()?,
         command,
         env: environment(args)?,
         user: args.value("user").filter(|u| !u.is_empty()).map(str::to_string),
@@ -74,7 +75,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         Attached::Exited(code) => Ok(code as u8),
         Attached::Detached => {
             if spec.detach {
-                output::line(unroot_engine::names::new_id()?);
+                output::line(&spec.session);
             }
             Ok(0)
         }

@@ -111,3 +111,37 @@ fn merged_variables() {
     let host = Host::new();
     assert_eq!(host.sh(&["-e", "A=1", "--env-merge", "A=${A}:2$A"], "echo $A").ok(), "1:21");
 }
+
+#[test]
+fn hooks_run_at_their_stages() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let host = Host::new();
+    let dir = host.path("hooks");
+    fs::create_dir_all(&dir).unwrap();
+    let (program, log) = (dir.join("hook.sh"), dir.join("log"));
+    let script =
+        format!("#!/bin/sh\nprintf '%s ' \"$1\" $(cat | tr ',' '\\n' | grep status) >> {}\n", log.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = |name: &str, when: &str, stages: &str| {
+        let hook = format!(
+            r#"{{"version":"1.0.0","hook":{{"path":"{}","args":["hook","{name}"],"env":["PATH=/bin:/usr/bin"]}},"when":{when},"stages":{stages}}}"#,
+            program.display()
+        );
+        fs::write(dir.join(format!("{name}.json")), hook).unwrap();
+    };
+    write("a", r#"{"always":true}"#, r#"["prestart","poststart","poststop"]"#);
+    write("b", r#"{"annotations":{"^x$":"^[yz]$"}}"#, r#"["prestart"]"#);
+    write("c", r#"{"commands":["^/bin/nosuch$"]}"#, r#"["prestart"]"#);
+    let flag = format!("--hooks-dir={}", dir.display());
+    host.sh(&[&flag, "--annotation=x=y"], "true").ok();
+    let said = fs::read_to_string(&log).unwrap();
+    let wanted = [("a", "created"), ("b", "created"), ("a", "running"), ("a", "stopped")];
+    let wanted: String = wanted.map(|(name, status)| format!("{name} \"status\":\"{status}\" ")).concat();
+    assert_eq!(said, wanted);
+    write("d", r#"{"always":true}"#, r#"["startContainer"]"#);
+    host.sh(&[&flag], "true").fails(125, "startContainer");
+    fs::write(&program, "#!/bin/sh\nexit 3").unwrap();
+    write("d", r#"{"always":true}"#, r#"["prestart"]"#);
+    host.sh(&[&flag], "true").fails(125, "hook.sh");
+}

@@ -7,6 +7,7 @@
 mod configured;
 mod devices;
 mod exec;
+mod external;
 mod faults;
 mod files;
 mod host;
