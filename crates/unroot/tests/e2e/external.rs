@@ -43,7 +43,7 @@ fn its_life_is_ours() {
     run(&["--rm", IMAGE, "/nosuch"]).fails(127, "/nosuch");
     run(&["--rm", IMAGE, "/etc"]).fails(126, "crun");
     assert!(run(&["--rm", "-t", IMAGE, "tty"]).ok().starts_with("/dev/"));
-    run(&["-d", "--name", "c", IMAGE, "sh", "-c", "echo said; sleep 1000"]).ok();
+    run(&["-d", "--name", "c", IMAGE, "sh", "-c", "echo said; sleep 1000; exit"]).ok();
     assert_eq!(host.unroot(["inspect", "--format", "{{.OCIRuntime}}", "c"]).ok(), crun());
     assert_eq!(host.unroot(["exec", "c", "cat", "/proc/1/comm"]).ok(), "sh");
     assert_eq!(host.unroot(["logs", "c"]).ok(), "said");
