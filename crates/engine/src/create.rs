@@ -68,6 +68,9 @@ impl Engine {
         self.take_volumes(&mut spec)?;
         let id = names::new_id()?;
         let config = image.as_ref().map(|i| i.image.config.config.clone()).unwrap_or_default();
+        // the image's labels are the container's
+        let own = std::mem::replace(&mut spec.labels, config.labels.clone());
+        spec.labels.extend(own);
         check(&spec, self)?;
         // what cannot work is refused before anything is made
         let view = self.root_view(&spec, image.as_ref(), None)?;
@@ -88,6 +91,7 @@ impl Engine {
         let settled = Settled { id: &id, userns, default_user, ports, config: &config };
         let made = self.make(&mut spec, image.as_ref(), &temporary, settled);
         let record = made.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
+        self.tell_of_creation(&record);
         if let Some(file) = &record.spec.life.cidfile {
             fs::write(file, &record.id).map_err(|e| {
                 let _ = self.remove(&record, true, Some(0), true);
@@ -95,6 +99,14 @@ impl Engine {
             })?;
         }
         Ok(Created { record, image })
+    }
+
+    fn tell_of_creation(&self, record: &Record) {
+        let mut event = crate::events::Event::of_container("create", record);
+        if let Some(inspect) = self.inspect.filter(|_| self.dirs.events.with_inspect_data) {
+            event.inspect_data = inspect(self, record);
+        }
+        self.dirs.events.emit(event);
     }
 
     /// `--volumes-from`: the mounts of other containers.
@@ -314,7 +326,8 @@ impl Engine {
             let name = if anonymous { names::new_id()? } else { mount.source.clone() };
             if volumes.get(&name).map_err(Error::engine)?.is_none() {
                 match volumes.create(&name, std::collections::BTreeMap::new(), anonymous, record.created) {
-                    Ok(_) | Err(unroot_store::Error::InUse(_)) => {}
+                    Ok(_) => self.dirs.events.volume("create", &name),
+                    Err(unroot_store::Error::InUse(_)) => {}
                     Err(e) => return Err(Error::engine(e)),
                 }
             }

@@ -3,6 +3,7 @@
 //! ```text
 //! root   $XDG_DATA_HOME/unroot | /var/lib/unroot        kept
 //!   images/ layers/ volumes/                            the store's
+//!   events.log                                          what happened, and who did it
 //!   names/NAME -> ID                                    a symlink, made exclusively: a name is taken once
 //!   containers/ID/container.json                        what was asked for and what it was resolved to
 //!   containers/ID/{upper,work}                          the container's own layer
@@ -27,6 +28,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Context as _, Error, Result};
+use crate::events::Log;
 
 /// The two trees of an engine.
 #[derive(Clone, Debug)]
@@ -37,11 +39,18 @@ pub struct Dirs {
     pub run: PathBuf,
     /// Where containers and their names are: `root`, or `static_dir` of containers.conf.
     pub kept: PathBuf,
+    /// Where what happens is told.
+    pub events: Log,
 }
 
 impl Dirs {
     /// The trees for a user, or as overridden.
-    pub fn locate(uid: u32, home: &Path, root: Option<PathBuf>, run: Option<PathBuf>) -> Result<Self> {
+    pub fn locate(
+        (uid, user): (u32, &str),
+        home: &Path,
+        root: Option<PathBuf>,
+        run: Option<PathBuf>,
+    ) -> Result<Self> {
         let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let root = match root {
             Some(dir) => dir,
@@ -61,7 +70,8 @@ impl Dirs {
                 return Err(Error::engine(format_args!("{}: must be an absolute path", dir.display())));
             }
         }
-        Ok(Self { kept: root.clone(), root, run })
+        let events = Log::new(root.join("events.log"), uid, user);
+        Ok(Self { kept: root.clone(), root, run, events })
     }
 
     /// `root/containers`.

@@ -20,6 +20,8 @@ pub struct Engine {
     pub user: EngineUser,
     /// Its images, layers and volumes.
     pub store: Store,
+    /// What inspect shows of a container, for events that carry it.
+    pub inspect: Option<fn(&Self, &Record) -> String>,
     namespace: OnceLock<EngineNamespace>,
 }
 
@@ -27,9 +29,9 @@ impl Engine {
     /// The engine of whoever runs this process; nothing is made or entered yet.
     pub fn open(root: Option<PathBuf>, run: Option<PathBuf>) -> Result<Self> {
         let user = EngineUser::current();
-        let dirs = Dirs::locate(user.uid, &user.home, root, run)?;
+        let dirs = Dirs::locate((user.uid, &user.name), &user.home, root, run)?;
         let store = Store::new(&dirs.root);
-        Ok(Self { dirs, user, store, namespace: OnceLock::new() })
+        Ok(Self { dirs, user, store, inspect: None, namespace: OnceLock::new() })
     }
 
     /// Enters the engine's user namespace, once. The process must have one thread.
@@ -42,6 +44,8 @@ impl Engine {
         if let Some(namespace) = self.namespace.get() {
             return Ok(namespace);
         }
+        // (ids are other numbers from there on)
+        self.dirs.events.who();
         let run_dir = self.dirs.run.join("containers");
         let others = std::fs::read_dir(run_dir)
             .into_iter()

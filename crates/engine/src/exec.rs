@@ -87,6 +87,7 @@ impl Engine {
         if spec.detach {
             let running = unroot_runtime::exec::spawn(&request, Stdio::default())
                 .map_err(|e| Error::engine(failed(e)))?;
+            self.dirs.events.container("exec", record);
             // (one that has ended already needs no note)
             crate::sessions::living(&self.dirs, &record.id);
             let _ = crate::sessions::note(&self.dirs, &record.id, &spec.session, &running.pidfd);
@@ -101,6 +102,7 @@ impl Engine {
             }
         };
         let running = unroot_runtime::exec::spawn(&request, stdio).map_err(failed)?;
+        self.dirs.events.container("exec", record);
         let forward = |signal: i32| {
             if let Some(signal) = unroot_sys::signal::signal_from_raw(signal) {
                 let _ = rustix::process::pidfd_send_signal(&running.pidfd, signal);
@@ -111,8 +113,13 @@ impl Engine {
             detach_keys: spec.detach_keys.clone(),
             forward: &forward,
         };
-        session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options)
-            .map_err(Error::engine)
+        let outcome = session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options)
+            .map_err(Error::engine)?;
+        if let Outcome::Exited(code) = outcome {
+            let died = crate::events::Event::of_container("exec_died", record);
+            self.dirs.events.emit(crate::events::Event { exit_code: Some(code), ..died });
+        }
+        Ok(outcome)
     }
 
     fn exec_process(&self, record: &Record, init: u32, spec: &ExecSpec) -> Result<Process> {

@@ -10,6 +10,7 @@ use unroot_store::Image;
 
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::spec::PullPolicy;
 
 /// How to ask a registry.
@@ -192,6 +193,20 @@ impl Engine {
     /// Pulls an image: all its layers at once, each in one pass.
     pub fn pull(&self, text: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Named> {
         self.enter()?;
+        let pulled = self.pull_now(text, options, progress);
+        match &pulled {
+            Ok(named) => self.dirs.events.image("pull", &named.image.id, text),
+            Err(e) => self.dirs.events.emit(Event {
+                kind: "image".into(),
+                name: text.into(),
+                error: e.to_string(),
+                ..Event::new("pull-error")
+            }),
+        }
+        pulled
+    }
+
+    fn pull_now(&self, text: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Named> {
         let text = text.strip_prefix("docker://").unwrap_or(text);
         let environment = self.environment();
         let conf = self.registries()?;

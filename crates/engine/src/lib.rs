@@ -6,6 +6,7 @@ pub mod devices;
 pub mod dirs;
 mod engine;
 mod error;
+pub mod events;
 pub mod exec;
 pub mod hello;
 pub mod hooks;

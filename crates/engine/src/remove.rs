@@ -59,6 +59,7 @@ pub fn remove(dirs: &Dirs, record: &Record, lock: Lock) -> Result<()> {
         other => other.context(|| format!("rename {}", dir.display()))?,
     }
     lock.release();
+    dirs.events.container("remove", record);
     let run = remove_tree(&dirs.run_container(&record.id));
     remove_tree(&doomed).and(run)
 }

@@ -20,6 +20,7 @@ use unroot_store::Config;
 use crate::dirs::{Dirs, make_dir};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::hooks::{Hooks, Stage};
 use crate::images::Named;
 use crate::lock::Lock;
@@ -136,7 +137,12 @@ impl Engine {
         )
         .map_err(monitor_error)?;
         match unroot_monitor::attach::wait_started(&mut socket) {
-            Ok(_) => Ok(socket),
+            Ok(_) => {
+                if attached {
+                    self.dirs.events.container("attach", record);
+                }
+                Ok(socket)
+            }
             Err(error) => {
                 let error = monitor_error(error);
                 let exit = Exit {
@@ -263,7 +269,7 @@ impl Engine {
         Ok(Launch {
             hooks: Hooks::of(spec, &planned)?,
             record: record.clone(),
-            dirs: self.dirs.clone(),
+            dirs: Dirs { events: self.dirs.events.of_monitor(), ..self.dirs.clone() },
             spec: planned,
             rootfs,
             network,
@@ -526,12 +532,16 @@ impl Launch {
             restarts,
         };
         write_run(&self.dirs, &self.record.id, &state)?;
+        self.dirs.events.container("init", &self.record);
         self.write_pidfiles(pid)?;
         let bundle = self.dirs.run_container(&self.record.id);
         let hook = |stage: Stage| self.hooks.run(stage, &self.record.id, pid, &bundle, &self.spec);
         let started = hook(Stage::Prestart).and_then(|()| made.start());
         match started.and_then(|child| hook(Stage::Poststart).map(|()| child)) {
-            Ok(child) => Ok(Started { pidfd: child.pidfd, pid, terminal }),
+            Ok(child) => {
+                self.dirs.events.container("start", &self.record);
+                Ok(Started { pidfd: child.pidfd, pid, terminal })
+            }
             Err(error) => {
                 let _ = fs::remove_file(bundle.join("state.json"));
                 Err(error)
@@ -673,6 +683,8 @@ fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: boo
         let _ = Restarting::write(dirs, &record.id, monitor);
     }
     let _ = write_exit(dirs, &record.id, &record_of_exit);
+    dirs.events.emit(Event { exit_code: Some(exit.code), ..Event::of_container("died", record) });
+    dirs.events.container("cleanup", record);
     if record.spec.remove
         && let Ok(lock) = Lock::take(dirs, &record.id)
     {

@@ -54,7 +54,9 @@ pub fn kill(dirs: &Dirs, record: &Record, signal: i32) -> Result<()> {
     if matches!(signal, 9 | 15) || record.spec.life.stop_signal == Some(signal.cast_unsigned()) {
         write_unwanted(dirs, &record.id);
     }
-    send(&handle, signal).context(|| format!("sending signal {signal} to container {}", record.id))
+    send(&handle, signal).context(|| format!("sending signal {signal} to container {}", record.id))?;
+    dirs.events.container("kill", record);
+    Ok(())
 }
 
 fn send(process: &OwnedFd, signal: i32) -> std::result::Result<(), Errno> {
@@ -125,6 +127,7 @@ pub fn stop(
             )));
         }
         wait_recorded(dirs, record, run.monitor)?;
+        dirs.events.container("stop", record);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 mod cli;
 mod conf;
 mod logging;
+mod moment;
 mod mount_flags;
 mod output;
 mod progress;
@@ -37,6 +38,7 @@ pub struct Global {
     runtime: Option<String>,
     runtime_flags: Vec<String>,
     hooks_dirs: Vec<PathBuf>,
+    events_backend: Option<String>,
     conf: OnceCell<Conf>,
 }
 
@@ -48,6 +50,7 @@ impl Global {
             run: path("runroot"),
             runtime: args.value("runtime").map(str::to_string),
             runtime_flags: args.all("runtime-flag").to_vec(),
+            events_backend: args.value("events-backend").map(str::to_string),
             hooks_dirs: args.all("hooks-dir").iter().map(PathBuf::from).collect(),
             conf: OnceCell::new(),
         }
@@ -87,18 +90,57 @@ impl Global {
         Ok(())
     }
 
+    /// Where events go: `--events-backend`, and what containers.conf says of them.
+    fn place_events(&self, engine: &mut Engine) -> Result<(), CliError> {
+        let conf = self.conf()?;
+        // (journald is what other engines' files say: ours is there without it)
+        let configured = conf.text("engine", "events_logger")?.filter(|name| name == "none");
+        let backend = self.events_backend.clone().or(configured);
+        let events = &mut engine.dirs.events;
+        match backend.as_deref() {
+            None | Some("file") => {
+                if let Some(path) = conf.text("engine", "events_logfile_path")? {
+                    events.redirect(Some(path.into()));
+                }
+            }
+            Some("none") => events.redirect(None),
+            Some(other) => {
+                return Err(CliError::new(format!(
+                    "unsupported events backend \"{other}\": it is file or none"
+                )));
+            }
+        }
+        if let Some(size) = conf.text("engine", "events_logfile_max_size")? {
+            let bytes = unroot_engine::limits::parse_size(&size);
+            events.limit(bytes.ok_or_else(|| {
+                CliError::new(format!(
+                    "containers.conf: [engine] events_logfile_max_size: invalid size: '{size}'"
+                ))
+            })?);
+        }
+        events.with_inspect_data =
+            conf.text("engine", "events_container_create_inspect_data")?.as_deref() == Some("true");
+        engine.inspect = Some(|engine, record| {
+            let shown = view::container(engine, record).ok();
+            shown.and_then(|v| serde_json::to_string(&v).ok()).unwrap_or_default()
+        });
+        Ok(())
+    }
+
     /// The engine.
     pub fn engine(&self) -> Result<Engine, CliError> {
         let mut engine = Engine::open(self.root.clone(), self.run.clone())?;
         if let Some(kept) = self.conf()?.text("engine", "static_dir")? {
             engine.dirs.kept = kept.into();
         }
+        self.place_events(&mut engine)?;
         Ok(engine)
     }
 }
 
 const GLOBAL: &[Flag] = &[
     flag("connection", 'c', Kind::Value, "Run the command on the machine of this name"),
+    flag("events-backend", ' ', Kind::Value, "Where events are written: file, none"),
     flag("debug", 'D', Kind::Bool, "Log messages of level debug and above"),
     flag(
         "hooks-dir",
@@ -206,7 +248,7 @@ fn redirect(args: &Args) -> Result<(), CliError> {
 
 /// Global flags that may stand after the verb, too.
 fn inherited(own: &[Flag]) -> impl Iterator<Item = Flag> {
-    let names = ["root", "runroot", "runtime", "runtime-flag", "hooks-dir"];
+    let names = ["root", "runroot", "runtime", "runtime-flag", "hooks-dir", "events-backend"];
     let free = |f: &&Flag| names.contains(&f.long) && !own.iter().any(|own| own.long == f.long);
     GLOBAL.iter().filter(free).map(|f| Flag { short: ' ', ..*f }).collect::<Vec<_>>().into_iter()
 }

@@ -33,5 +33,6 @@ fn run(global: &Global, args: &Args) -> Outcome {
     }
     let socket = unroot_monitor::attach::connect_to(&engine.dirs.run_container(&record.id), true)
         .map_err(CliError::new)?;
+    engine.dirs.events.container("attach", &record);
     follow(&engine, &record, socket, args, detach_keys(args)?)
 }

@@ -74,6 +74,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         unroot_store::Error::Ids(text) => CliError::from(ids.error(path, &text)),
         other => CliError::new(other),
     })?;
+    engine.dirs.events.image("import", &image.id, path);
     if let Some(name) = args.rest.get(1) {
         engine.store.tag(&image.id, &full_name(name)?).map_err(CliError::new)?;
     }

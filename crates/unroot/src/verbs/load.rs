@@ -54,6 +54,7 @@ pub fn load(engine: &Engine, path: Option<&str>) -> Result<Vec<(String, String)>
     let mut all = Vec::new();
     for image in loaded {
         let id = image.image.id.clone();
+        engine.dirs.events.image("loadfromarchive", &id, path.unwrap_or("-"));
         if image.names.is_empty() {
             all.push((format!("sha256:{id}"), id.clone()));
         }

@@ -8,6 +8,7 @@ mod completion;
 mod connection;
 mod create;
 mod demo;
+mod events;
 mod exec;
 mod exists;
 mod images;
@@ -61,6 +62,7 @@ pub const VERBS: &[&Verb] = &[
     &completion::VERB,
     &create::VERB,
     &demo::VERB,
+    &events::VERB,
     &exec::VERB,
     &images::VERB,
     &import::VERB,

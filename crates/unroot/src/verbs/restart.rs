@@ -40,6 +40,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         }
         unroot_engine::stop::stop(&engine.dirs, &[&record], timeout, &|r| engine.stop_signal(r))?;
         engine.start(&record, None, false)?;
+        engine.dirs.events.container("restart", &record);
         Ok(Some(word))
     })
 }

@@ -54,6 +54,7 @@ pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, C
     let by_name = names.contains(&named.name);
     if by_name && names.len() > 1 && !force {
         engine.store.untag(&named.name).map_err(CliError::new)?;
+        engine.dirs.events.image("untag", id, &named.name);
         return Ok(vec![format!("Untagged: {}", named.name)]);
     }
     if !by_name && names.len() > 1 && !force {
@@ -81,5 +82,7 @@ pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, C
     }
     engine.store.remove_image(id).map_err(CliError::new)?;
     engine.store.collect(&[]).map_err(CliError::new)?;
+    names.iter().for_each(|name| engine.dirs.events.image("untag", id, name));
+    engine.dirs.events.image("remove", id, id);
     Ok(names.iter().map(|n| format!("Untagged: {n}")).chain([format!("Deleted: {id}")]).collect())
 }

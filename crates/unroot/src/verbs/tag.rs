@@ -17,6 +17,7 @@ pub const TAG: Verb = Verb {
         engine.enter()?;
         for name in &args.rest[1..] {
             engine.store.tag(&image.id, &full_name(name)?).map_err(CliError::new)?;
+            engine.dirs.events.image("tag", &image.id, name);
         }
         Ok(0)
     },
@@ -43,6 +44,7 @@ pub const UNTAG: Verb = Verb {
                 return Err(CliError::new(format!("{name}: tag not known")));
             }
             engine.store.untag(&name).map_err(CliError::new)?;
+            engine.dirs.events.image("untag", &image.id, &name);
         }
         Ok(0)
     },

@@ -95,7 +95,10 @@ fn create(global: &Global, args: &Args) -> Outcome {
         .collect();
     match engine.store.volumes().create(&name, labels, false, unroot_monitor::log::now()) {
         Err(unroot_store::Error::InUse(_)) if args.is("ignore") => {}
-        other => drop(other.map_err(CliError::new)?),
+        other => {
+            other.map_err(CliError::new)?;
+            engine.dirs.events.volume("create", &name);
+        }
     }
     output::line(name);
     Ok(0)
@@ -150,6 +153,7 @@ fn remove(global: &Global, args: &Args) -> Outcome {
             engine.remove(record, true, Some(0), false)?;
         }
         volumes.remove(&name).map_err(CliError::new)?;
+        engine.dirs.events.volume("remove", &name);
         Ok(Some(name))
     })
 }
@@ -180,6 +184,7 @@ fn prune(global: &Global, args: &Args) -> Outcome {
         engine.store.volumes().list().map_err(CliError::new)?.into_iter().filter(|v| !used.contains(&v.name));
     each(unused.map(Ok).collect(), |volume| {
         engine.store.volumes().remove(&volume.name).map_err(CliError::new)?;
+        engine.dirs.events.volume("remove", &volume.name);
         Ok(Some(volume.name))
     })
 }

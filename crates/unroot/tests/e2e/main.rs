@@ -6,6 +6,7 @@
 
 mod configured;
 mod devices;
+mod events;
 mod exec;
 mod external;
 mod faults;
