@@ -4,7 +4,11 @@
 //! delegated subtree, or as root. Processes and controllers exclude each other in one group, so the engine's own
 //! group cannot give controllers to children while it has processes: what controllers there are is what its parent
 //! has enabled for its children, and the container's group is made as its sibling when the parent can be written to.
-//! Where there is no such place there is no group; a limit that was asked for is then an error.
+//! Where systemd owns the tree it is asked for a scope of its own for the container ([`systemd`]); its supervisor moves
+//! there, and makes the container's group beside itself. Where there is no such place there is no group; a limit that
+//! was asked for is then an error.
+
+pub mod systemd;
 
 use std::fs;
 use std::io;
@@ -71,7 +75,51 @@ fn own() -> Option<PathBuf> {
     Some(mount_point()?.join(path.trim_start_matches('/')))
 }
 
+/// Moves this process, the supervisor of a container, into a scope that systemd makes for the container, so that
+/// [`Cgroup::create`] finds a place there. `false`: no systemd is there to be asked.
+///
+/// `slice` is `--cgroup-parent`, where it names a slice.
+pub fn enter_scope(uid: u32, slice: Option<&str>, id: &str) -> Result<bool, Error> {
+    let Some(mut manager) = systemd::Manager::of_user(uid) else { return Ok(false) };
+    let scope = format!("unroot-{id}.scope");
+    let failed = |error| Error::Io { call: format!("systemd: start {scope}"), error };
+    manager
+        .start_scope(&scope, slice, &format!("unroot container {}", &id[..id.len().min(12)]))
+        .map_err(failed)?;
+    let Some(own) = own() else { return Ok(false) };
+    // controllers are given to children by groups without processes
+    let supervisor = own.join(SUPERVISOR);
+    let write = |path: PathBuf, value: &str| {
+        fs::write(&path, value)
+            .map_err(|error| Error::Io { call: format!("write {}", path.display()), error })
+    };
+    fs::create_dir(&supervisor)
+        .map_err(|error| Error::Io { call: format!("mkdir {}", supervisor.display()), error })?;
+    write(supervisor.join("cgroup.procs"), "0")?;
+    let controllers = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
+    for controller in controllers.split_whitespace() {
+        write(own.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+    }
+    Ok(true)
+}
+
+/// The group of the supervisor in a container's scope.
+const SUPERVISOR: &str = "supervisor";
+
 impl Cgroup {
+    /// Moves this process beside the container in its scope, if it is in one, so that it may make processes there.
+    pub fn approach(&self, uid: u32) -> Result<(), Error> {
+        let scope = self.path.parent().and_then(Path::file_name).and_then(|n| n.to_str());
+        let Some(scope) = scope.filter(|s| s.ends_with(".scope")) else { return Ok(()) };
+        if own().is_some_and(|own| own.parent() == self.path.parent()) {
+            return Ok(());
+        }
+        let Some(mut manager) = systemd::Manager::of_user(uid) else { return Ok(()) };
+        manager
+            .join_scope(scope, &format!("/{SUPERVISOR}"))
+            .map_err(|error| Error::Io { call: format!("systemd: join {scope}"), error })
+    }
+
     /// Makes a group for a container; none if there is no place for one. `parent` is `--cgroup-parent`.
     pub fn create(parent: Option<&str>, id: &str) -> Result<Option<Self>, Error> {
         let name = format!("unroot-{id}");

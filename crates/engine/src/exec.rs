@@ -64,6 +64,9 @@ impl Engine {
             .as_ref()
             .and_then(|r| r.cgroup.as_ref())
             .and_then(|p| unroot_cgroup::Cgroup::open(p.as_ref()));
+        if let Some(cgroup) = &cgroup {
+            let _ = cgroup.approach(self.user.uid).inspect_err(|e| log::info!("{e}"));
+        }
         let handle = cgroup.as_ref().and_then(|c| c.handle().ok());
         let request = Request {
             init: init.pid,

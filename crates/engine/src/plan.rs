@@ -6,7 +6,7 @@ use unroot_runtime::spec::{Device, Linux, Mount, NamespaceSpec, Process, Rlimit,
 use unroot_store::Config;
 
 use crate::capabilities;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{ContainerSpec, MountKind, Namespace, Systemd};
 use crate::users::ResolvedUser;
 
@@ -24,6 +24,8 @@ pub struct Facts<'a> {
     pub in_user_namespace: bool,
     /// It is one of the container's own.
     pub own_user_namespace: bool,
+    /// Its pid namespace is the engine's, asked for as the host's or as that of a container which shares it.
+    pub shares_pid: bool,
     /// Group 5, whose terminals are, is in the map.
     pub has_tty_group: bool,
     /// The network namespace: `None` is the host's, an empty path a new one, else joined.
@@ -139,7 +141,8 @@ pub fn command(spec: &ContainerSpec, image: &Config) -> Vec<String> {
 fn process(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Process> {
     let args = command(spec, facts.image);
     if args.is_empty() {
-        return Err(Error::engine("no command or entrypoint provided, and no CMD or ENTRYPOINT from image"));
+        let text = "no command or entrypoint provided, and no CMD or ENTRYPOINT from image";
+        return Err(Error::new(ErrorKind::CommandNotFound, text));
     }
     let no_new_privileges = spec.security.options.iter().any(|o| {
         matches!(o.as_str(), "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true")
@@ -345,11 +348,10 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
     let mut dev = vec!["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"];
     dev.extend(sealed.then_some("ro"));
     let mut all = vec![
-        match &spec.namespaces.pid {
-            Namespace::Host if facts.in_user_namespace => {
-                mount("/proc", "bind", "/proc", &["rbind", "rprivate", "nosuid", "noexec", "nodev"])
-            }
-            _ => proc,
+        match facts.in_user_namespace && facts.shares_pid {
+            // (only the owner of a namespace may mount its processes)
+            true => mount("/proc", "bind", "/proc", &["rbind", "rprivate", "nosuid", "noexec", "nodev"]),
+            false => proc,
         },
         mount("/dev", "tmpfs", "tmpfs", &dev),
         sys,

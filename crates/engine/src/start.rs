@@ -4,8 +4,9 @@
 use std::fs;
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use unroot_cgroup::{Cgroup, DELEGATION_HINT};
@@ -41,6 +42,8 @@ struct Launch {
     ports: Vec<PortMap>,
     engine_maps: IdMaps,
     engine_is_host: bool,
+    /// Who the engine is on the host.
+    uid: u32,
     setgroups: bool,
     seccomp: seccomp::Profile,
     store: unroot_store::Store,
@@ -218,6 +221,14 @@ impl Engine {
             Namespace::Path(path) if kind != "shm" => Ok(path.clone()),
             _ => Ok(PathBuf::from("/dev/shm")),
         };
+        let inode = |path: &Path| fs::metadata(path).map(|m| m.ino()).ok();
+        let shares_pid = match &spec.namespaces.pid {
+            Namespace::Host => true,
+            choice @ (Namespace::Container(_) | Namespace::Path(_)) => {
+                inode(&join(choice, "pid")?) == inode(Path::new("/proc/self/ns/pid"))
+            }
+            _ => false,
+        };
         let init = self.init_program(record)?;
         let proxies = proxies();
         let planned = plan::plan(
@@ -229,6 +240,7 @@ impl Engine {
                 user: &user,
                 in_user_namespace,
                 own_user_namespace,
+                shares_pid,
                 has_tty_group: maps.gid.to_outside(5).is_some(),
                 network: network_path,
                 run_dir: &run_dir,
@@ -276,6 +288,7 @@ impl Engine {
             ports: ports.into_iter().flatten().collect(),
             engine_maps: namespace.maps.clone(),
             engine_is_host: !namespace.rootless,
+            uid: self.user.uid,
             setgroups: namespace.single_id.is_none(),
             seccomp: seccomp_profile(spec),
             store: self.store.clone(),
@@ -412,7 +425,7 @@ impl Launch {
         // (`volatile` leaves a mark that forbids the next mount of the same work directory)
         let _ = fs::remove_dir_all(self.dirs.container(&self.record.id).join("work/work/incompat"));
         let settings = limits::settings(&self.record.spec.limits)?;
-        let cgroup = self.cgroup(&settings)?;
+        let cgroup = self.cgroup(&settings, restarts)?;
         let handle = cgroup.as_ref().map(Cgroup::handle).transpose().map_err(Error::engine)?;
         let restricted = match self.engine_is_host {
             true => {
@@ -443,11 +456,26 @@ impl Launch {
         started
     }
 
-    fn cgroup(&self, settings: &[unroot_cgroup::Setting]) -> Result<Option<Cgroup>> {
+    fn cgroup(&self, settings: &[unroot_cgroup::Setting], restarts: u32) -> Result<Option<Cgroup>> {
         let limits = &self.record.spec.limits;
         let cgroup = match limits.cgroups.as_deref() {
             Some("disabled" | "no-conmon") if settings.iter().all(|s| !s.required) => None,
-            _ => Cgroup::create(limits.cgroup_parent.as_deref(), &self.record.id).map_err(Error::engine)?,
+            _ => {
+                let parent = limits.cgroup_parent.as_deref();
+                let slice = parent.filter(|p| p.ends_with(".slice"));
+                let entered = match restarts == 0 && (parent.is_none() || slice.is_some()) {
+                    true => unroot_cgroup::enter_scope(self.uid, slice, &self.record.id),
+                    false => Ok(false),
+                };
+                let entered = match entered {
+                    Err(error) if slice.is_some() || settings.iter().any(|s| s.required) => {
+                        return Err(Error::engine(error));
+                    }
+                    other => other.inspect_err(|e| log::info!("{e}")).unwrap_or(false),
+                };
+                let parent = parent.filter(|_| !entered && slice.is_none());
+                Cgroup::create(parent, &self.record.id).map_err(Error::engine)?
+            }
         };
         match &cgroup {
             Some(group) => group
