@@ -1,6 +1,7 @@
 # unroot: one way for each chore.
 #   make demo      see it work: builds, then shows who is root, from inside and from outside
 #   make test      all tests; as root also those that need root, and the same as an ordinary user
+#   make test-vm   the tests that need systemd and a delegated cgroup v2, in a VM, as root on Debian
 #   make services  real services (apache2, mariadb) in images made from Debian's packages, as root on Debian
 #   make bench     timings side by side with the floor program and whatever other engines are installed
 #   make check     format, lints, floors, docs, dependencies
@@ -12,7 +13,7 @@ ALIASES ?=
 CARGO   ?= cargo
 BINARY   = target/release/unroot
 
-.PHONY: all demo test services bench check install clean deps
+.PHONY: all demo test test-vm services bench check install clean deps
 
 all: $(BINARY)
 
@@ -28,6 +29,9 @@ demo: deps $(BINARY)
 
 test: deps
 	@scripts/test
+
+test-vm:
+	@tests/vm/run
 
 services:
 	@scripts/test-services

@@ -77,15 +77,10 @@ fn own() -> Option<PathBuf> {
 
 /// Moves this process, the supervisor of a container, into a scope that systemd makes for the container, so that
 /// [`Cgroup::create`] finds a place there. `false`: no systemd is there to be asked.
-///
-/// `slice` is `--cgroup-parent`, where it names a slice.
-pub fn enter_scope(uid: u32, slice: Option<&str>, id: &str) -> Result<bool, Error> {
+pub fn enter_scope(uid: u32, scope: &systemd::Scope<'_>) -> Result<bool, Error> {
     let Some(mut manager) = systemd::Manager::of_user(uid) else { return Ok(false) };
-    let scope = format!("unroot-{id}.scope");
-    let failed = |error| Error::Io { call: format!("systemd: start {scope}"), error };
-    manager
-        .start_scope(&scope, slice, &format!("unroot container {}", &id[..id.len().min(12)]))
-        .map_err(failed)?;
+    let failed = |error| Error::Io { call: format!("systemd: start {}", scope.name), error };
+    manager.start_scope(scope).map_err(failed)?;
     let Some(own) = own() else { return Ok(false) };
     // controllers are given to children by groups without processes
     let supervisor = own.join(SUPERVISOR);

@@ -20,6 +20,21 @@ const DESTINATION: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 
+/// What a scope is like.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    /// `unroot-ID.scope`
+    pub name: &'a str,
+    /// For people.
+    pub description: &'a str,
+    /// Below another slice than the usual one.
+    pub slice: Option<&'a str>,
+    /// How systemd asks its processes to end, when the scope is stopped or the host goes down.
+    pub stop_signal: i32,
+    /// When it kills them.
+    pub stop_timeout: Duration,
+}
+
 /// A manager of systemd that can be asked.
 #[derive(Debug)]
 pub struct Manager {
@@ -68,11 +83,10 @@ impl Manager {
     }
 
     /// Makes a scope that is delegated to the user, with this process in it, and waits until it is in it.
-    /// `slice` is another than the usual one.
-    pub fn start_scope(&mut self, name: &str, slice: Option<&str>, description: &str) -> io::Result<()> {
+    pub fn start_scope(&mut self, scope: &Scope<'_>) -> io::Result<()> {
         let before = fs::read_to_string("/proc/self/cgroup")?;
         let mut body = Body::default();
-        body.string(name);
+        body.string(scope.name);
         body.string("fail");
         body.array(8, |body| {
             let mut property = |name: &str, signature: &str, value: &dyn Fn(&mut Body)| {
@@ -81,10 +95,14 @@ impl Manager {
                 body.signature(signature);
                 value(body);
             };
-            property("Description", "s", &|b| b.string(description));
-            property("Slice", "s", &|b| b.string(slice.unwrap_or(self.slice)));
+            property("Description", "s", &|b| b.string(scope.description));
+            property("Slice", "s", &|b| b.string(scope.slice.unwrap_or(self.slice)));
             property("Delegate", "b", &|b| b.number(1));
             property("TasksMax", "t", &|b| b.long(u64::MAX));
+            property("KillSignal", "i", &|b| b.number(scope.stop_signal.cast_unsigned()));
+            // (none at all would be for ever)
+            let timeout = scope.stop_timeout.max(Duration::from_millis(100)).as_micros();
+            property("TimeoutStopUSec", "t", &|b| b.long(timeout as u64));
             property("CollectMode", "s", &|b| b.string("inactive-or-failed"));
             property("PIDs", "au", &|b| b.array(4, |b| b.number(std::process::id())));
         });

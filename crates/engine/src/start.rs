@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use unroot_cgroup::systemd::Scope;
 use unroot_cgroup::{Cgroup, DELEGATION_HINT};
 use unroot_idmap::{IdMaps, observe};
 use unroot_monitor::log::{Driver, Writer};
@@ -44,6 +45,7 @@ struct Launch {
     engine_is_host: bool,
     /// Who the engine is on the host.
     uid: u32,
+    stop_signal: i32,
     setgroups: bool,
     seccomp: seccomp::Profile,
     store: unroot_store::Store,
@@ -289,6 +291,7 @@ impl Engine {
             engine_maps: namespace.maps.clone(),
             engine_is_host: !namespace.rootless,
             uid: self.user.uid,
+            stop_signal: self.stop_signal(record),
             setgroups: namespace.single_id.is_none(),
             seccomp: seccomp_profile(spec),
             store: self.store.clone(),
@@ -464,7 +467,7 @@ impl Launch {
                 let parent = limits.cgroup_parent.as_deref();
                 let slice = parent.filter(|p| p.ends_with(".slice"));
                 let entered = match restarts == 0 && (parent.is_none() || slice.is_some()) {
-                    true => unroot_cgroup::enter_scope(self.uid, slice, &self.record.id),
+                    true => self.enter_scope(slice),
                     false => Ok(false),
                 };
                 let entered = match entered {
@@ -492,6 +495,20 @@ impl Launch {
             }
         }
         Ok(cgroup)
+    }
+
+    fn enter_scope(&self, slice: Option<&str>) -> std::result::Result<bool, unroot_cgroup::Error> {
+        let seconds = self.record.spec.life.stop_timeout.unwrap_or(crate::stop::TIMEOUT);
+        unroot_cgroup::enter_scope(
+            self.uid,
+            &Scope {
+                name: &format!("unroot-{}.scope", self.record.id),
+                description: &format!("container {}", self.record.name),
+                slice,
+                stop_signal: self.stop_signal,
+                stop_timeout: Duration::from_secs(seconds.into()),
+            },
+        )
     }
 
     fn start_in(

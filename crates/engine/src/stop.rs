@@ -14,6 +14,9 @@ use crate::record::Record;
 use crate::spec::Restart;
 use crate::state::{ProcessRef, Restarting, State, Status, write_unwanted};
 
+/// Seconds from the request to end until the kill.
+pub const TIMEOUT: u32 = 10;
+
 /// A handle on a process that was seen; none if it is gone or its number was used again.
 pub fn open_process(process: ProcessRef) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(process.pid).ok()?)?;
@@ -94,7 +97,7 @@ pub fn stop(
         if state.status == Status::Paused {
             return Err(Error::state(format_args!("container {} is paused: unpause it first", record.id)));
         }
-        let seconds = timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(10));
+        let seconds = timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(TIMEOUT));
         let process = open_process(run.process);
         let _ = write_file(&dirs.run_container(&record.id).join("stopping"), b"", 0o600);
         let signal = signal_of(record);

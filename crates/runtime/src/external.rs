@@ -99,6 +99,7 @@ impl Runtime {
             }
             () if has(&[
                 "permission denied",
+                "operation not permitted",
                 "exec format error",
                 "open executable",
                 "unrecognized option",

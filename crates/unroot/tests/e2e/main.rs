@@ -22,3 +22,4 @@ mod remote;
 mod restart;
 mod security;
 mod stdio;
+mod systemd;
