@@ -69,6 +69,7 @@ impl Engine {
         let id = names::new_id()?;
         let config = image.as_ref().map(|i| i.image.config.config.clone()).unwrap_or_default();
         // the image's labels are the container's
+        spec.health.settle(config.healthcheck.as_ref()).map_err(Error::engine)?;
         let own = std::mem::replace(&mut spec.labels, config.labels.clone());
         spec.labels.extend(own);
         check(&spec, self)?;

@@ -12,7 +12,7 @@ use crate::record::{self, Record};
 use crate::state::State;
 
 /// One user's engine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     /// Where its state is.
     pub dirs: Dirs,

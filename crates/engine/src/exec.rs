@@ -6,7 +6,7 @@ use unroot_monitor::attach::Outcome;
 use unroot_monitor::session;
 use unroot_monitor::terminal::DetachKeys;
 use unroot_runtime::Stdio;
-use unroot_runtime::exec::Request;
+use unroot_runtime::exec::{Request, Running};
 use unroot_runtime::spec::{Process, Rlimit, User};
 
 use crate::capabilities;
@@ -47,6 +47,45 @@ pub struct ExecSpec {
 impl Engine {
     /// Runs a command in a container; its exit code.
     pub fn exec(&self, record: &Record, spec: &ExecSpec) -> Result<Outcome> {
+        if spec.detach {
+            let running = self.spawn_exec(record, spec, Stdio::default()).map_err(Error::engine)?;
+            self.dirs.events.container("exec", record);
+            // (one that has ended already needs no note)
+            crate::sessions::living(&self.dirs, &record.id);
+            let _ = crate::sessions::note(&self.dirs, &record.id, &spec.session, &running.pidfd);
+            return Ok(Outcome::Detached);
+        }
+        let mut ends = session::pipes(spec.interactive).map_err(Error::engine)?;
+        let stdio = match spec.terminal {
+            true => Stdio::default(),
+            false => {
+                let [stdin, stdout, stderr] = std::mem::take(&mut ends.process);
+                Stdio { stdin, stdout, stderr }
+            }
+        };
+        let running = self.spawn_exec(record, spec, stdio)?;
+        self.dirs.events.container("exec", record);
+        let forward = |signal: i32| {
+            if let Some(signal) = unroot_sys::signal::signal_from_raw(signal) {
+                let _ = rustix::process::pidfd_send_signal(&running.pidfd, signal);
+            }
+        };
+        let options = session::Options {
+            stdin: spec.interactive,
+            detach_keys: spec.detach_keys.clone(),
+            forward: &forward,
+        };
+        let outcome = session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options)
+            .map_err(Error::engine)?;
+        if let Outcome::Exited(code) = outcome {
+            let died = crate::events::Event::of_container("exec_died", record);
+            self.dirs.events.emit(crate::events::Event { exit_code: Some(code), ..died });
+        }
+        Ok(outcome)
+    }
+
+    /// Starts a command in a container.
+    pub(crate) fn spawn_exec(&self, record: &Record, spec: &ExecSpec, stdio: Stdio) -> Result<Running> {
         let state = State::observe(&self.dirs, &record.id)?;
         let Some(init) = state.process() else {
             return Err(Error::state(
@@ -76,7 +115,7 @@ impl Engine {
             preserved_fds: &spec.preserved_fds,
             survives: spec.detach,
         };
-        let failed = |e: unroot_runtime::Error| match e {
+        unroot_runtime::exec::spawn(&request, stdio).map_err(|e| match e {
             unroot_runtime::Error::Start(start) => Error::new(
                 match start.exit_code {
                     126 => ErrorKind::NotExecutable,
@@ -86,43 +125,7 @@ impl Engine {
                 start.text,
             ),
             other => Error::engine(other),
-        };
-        if spec.detach {
-            let running = unroot_runtime::exec::spawn(&request, Stdio::default())
-                .map_err(|e| Error::engine(failed(e)))?;
-            self.dirs.events.container("exec", record);
-            // (one that has ended already needs no note)
-            crate::sessions::living(&self.dirs, &record.id);
-            let _ = crate::sessions::note(&self.dirs, &record.id, &spec.session, &running.pidfd);
-            return Ok(Outcome::Detached);
-        }
-        let mut ends = session::pipes(spec.interactive).map_err(Error::engine)?;
-        let stdio = match spec.terminal {
-            true => Stdio::default(),
-            false => {
-                let [stdin, stdout, stderr] = std::mem::take(&mut ends.process);
-                Stdio { stdin, stdout, stderr }
-            }
-        };
-        let running = unroot_runtime::exec::spawn(&request, stdio).map_err(failed)?;
-        self.dirs.events.container("exec", record);
-        let forward = |signal: i32| {
-            if let Some(signal) = unroot_sys::signal::signal_from_raw(signal) {
-                let _ = rustix::process::pidfd_send_signal(&running.pidfd, signal);
-            }
-        };
-        let options = session::Options {
-            stdin: spec.interactive,
-            detach_keys: spec.detach_keys.clone(),
-            forward: &forward,
-        };
-        let outcome = session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options)
-            .map_err(Error::engine)?;
-        if let Outcome::Exited(code) = outcome {
-            let died = crate::events::Event::of_container("exec_died", record);
-            self.dirs.events.emit(crate::events::Event { exit_code: Some(code), ..died });
-        }
-        Ok(outcome)
+        })
     }
 
     fn exec_process(&self, record: &Record, init: u32, spec: &ExecSpec) -> Result<Process> {

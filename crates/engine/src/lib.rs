@@ -8,6 +8,7 @@ mod engine;
 mod error;
 pub mod events;
 pub mod exec;
+pub mod health;
 pub mod hello;
 pub mod hooks;
 pub mod images;

@@ -50,6 +50,8 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// Health checks.
+    pub health: crate::health::Health,
     /// `--runtime`: an OCI runtime that makes the process instead of our own; its path.
     pub runtime: Option<String>,
     /// `--runtime-flag`, with their dashes.

@@ -13,7 +13,7 @@ use unroot_cgroup::systemd::Scope;
 use unroot_cgroup::{Cgroup, DELEGATION_HINT};
 use unroot_idmap::{IdMaps, observe};
 use unroot_monitor::log::{Driver, Writer};
-use unroot_monitor::{Config as MonitorConfig, Started, Stdin, StdioEnds};
+use unroot_monitor::{Checks, Config as MonitorConfig, Started, Stdin, StdioEnds};
 use unroot_network::{Mode, Pasta, PortMap};
 use unroot_runtime::spec::Spec;
 use unroot_runtime::{Request, Rootfs, Userns, external, seccomp};
@@ -23,6 +23,7 @@ use crate::dirs::{Dirs, make_dir};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::events::Event;
+use crate::health::{Clock, Report};
 use crate::hooks::{Hooks, Stage};
 use crate::images::Named;
 use crate::lock::Lock;
@@ -120,15 +121,19 @@ impl Engine {
                 .map(|t| Duration::from_secs(t.into())),
             attached,
         };
-        let id = record.id.clone();
+        let (id, checker_id) = (record.id.clone(), record.id.clone());
         let first_lock = std::cell::Cell::new(Some(lock));
         let restarts = std::cell::Cell::new(Restarts::default());
+        let clock = std::cell::RefCell::new(Clock::default());
+        let mut checker = self.clone();
+        checker.dirs = launch.dirs.clone();
         let mut socket = unroot_monitor::fork(
             config,
             |ends| {
                 let failed = |e: Error| (e.exit_code(), e.to_string());
                 let again = first_lock.take();
                 let lock = again.map_or_else(|| launch.take_again(), Ok).map_err(failed)?;
+                clock.replace(Clock::default());
                 let result = launch.start(ends, restarts.get().count);
                 drop(lock);
                 result.map_err(failed)
@@ -138,6 +143,14 @@ impl Engine {
                 finish(&launch, exit, restarts.get().count, next.is_some());
                 restarts.set(next?);
                 next.map(|n| n.pause)
+            },
+            Checks {
+                next: &mut || clock.borrow_mut().next(&launch.dirs, &launch.record.id),
+                act: &|| {
+                    if let Ok(Some(record)) = Record::read(&checker.dirs, &checker_id) {
+                        let _ = checker.check_health(&record);
+                    }
+                },
             },
         )
         .map_err(monitor_error)?;
@@ -577,6 +590,7 @@ impl Launch {
             restarts,
         };
         write_run(&self.dirs, &self.record.id, &state)?;
+        Report::begin(&self.dirs, &self.record);
         self.dirs.events.container("init", &self.record);
         self.write_pidfiles(pid)?;
         let bundle = self.dirs.run_container(&self.record.id);
@@ -728,6 +742,9 @@ fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: boo
         let _ = Restarting::write(dirs, &record.id, monitor);
     }
     let _ = write_exit(dirs, &record.id, &record_of_exit);
+    if let Ok(Some(record)) = Record::read(dirs, &record.id) {
+        Report::end(dirs, &record);
+    }
     dirs.events.emit(Event { exit_code: Some(exit.code), ..Event::of_container("died", record) });
     dirs.events.container("cleanup", record);
     if record.spec.remove

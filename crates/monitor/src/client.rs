@@ -37,6 +37,8 @@ pub enum Said {
     Input(Vec<u8>),
     /// The end of standard input.
     EndOfInput,
+    /// What the container is to be like has changed.
+    Update,
     /// The size of its window: rows, columns.
     Size(u16, u16),
 }
@@ -116,6 +118,7 @@ impl Client {
                         (b'h', [flags]) => self.flags = *flags,
                         (b'i', data) => said.push(Said::Input(data.to_vec())),
                         (b'z', _) => said.push(Said::EndOfInput),
+                        (b'u', _) => said.push(Said::Update),
                         (b'w', &[a, b, c, d]) => {
                             said.push(Said::Size(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])))
                         }

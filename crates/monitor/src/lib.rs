@@ -14,8 +14,10 @@
 //! | `i` | standard input | `X` | it did not; exit code (one byte) and text |
 //! | `z` | end of standard input | `o`, `e` | standard output, standard error |
 //! | `w` | rows and columns, u16 each | `q` | exit code, i32: all is recorded and cleaned |
+//! | `u` | what the monitor was told at the start has changed | | |
 
 pub mod attach;
+mod checks;
 mod client;
 mod frame;
 pub mod log;
@@ -24,6 +26,7 @@ pub mod session;
 mod supervise;
 pub mod terminal;
 
+pub use checks::Checks;
 pub use supervise::{Config, Exit, Started, Stdin, StdioEnds, fork};
 
 /// What went wrong with streams.

@@ -20,6 +20,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use unroot_sys::process::{Fork, close_all_but, exit_now, fork as fork_process};
 use unroot_sys::signal::{SignalSet, set_mask};
 
+use crate::checks::{Checks, Schedule};
 use crate::client::{Client, LOSSLESS, Said, WANTS_OUTPUT};
 use crate::log::{Stream, Writer};
 use crate::pump::{Input, READ_SIZE};
@@ -89,6 +90,7 @@ pub fn fork(
     config: Config,
     start: impl FnMut(StdioEnds) -> Result<Started, (u8, String)>,
     finish: impl FnMut(Exit) -> Option<Duration>,
+    checks: Checks<'_>,
 ) -> Result<UnixStream, Error> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(failed("socketpair"))?;
@@ -106,7 +108,7 @@ pub fn fork(
         Ok(Fork::Child) => {
             drop(ours);
             let _ = rustix::process::setsid();
-            live(config, theirs, start, finish);
+            live(config, theirs, start, finish, Schedule::new(checks));
             exit_now(0)
         }
     }
@@ -167,6 +169,7 @@ fn live(
     socket: OwnedFd,
     mut start: impl FnMut(StdioEnds) -> Result<Started, (u8, String)>,
     mut finish: impl FnMut(Exit) -> Option<Duration>,
+    mut schedule: Schedule<'_>,
 ) {
     let refuse = |code: u8, text: &str| {
         let mut message = Vec::new();
@@ -189,7 +192,8 @@ fn live(
     let mut first = Some(socket);
     let mut next = Some((streams, socket_of_others, started));
     while let Some((streams, socket_of_others, started)) = next.take() {
-        let mut monitor = Monitor::new(&mut config, streams, socket_of_others, started);
+        schedule.begin();
+        let mut monitor = Monitor::new(&mut config, streams, socket_of_others, started, schedule);
         monitor.keep_only_own(first.as_ref());
         if let Some(socket) = first.take() {
             let flags = if config.attached { WANTS_OUTPUT | LOSSLESS } else { LOSSLESS };
@@ -201,6 +205,7 @@ fn live(
         let pause = finish(exit);
         monitor.say_goodbye(exit);
         config.log = monitor.log;
+        schedule = monitor.schedule;
         let Some(pause) = pause else { return };
         std::thread::sleep(pause);
         // (nobody waits for an answer any more: what fails now, `start` has recorded)
@@ -239,7 +244,7 @@ fn listener(directory: &std::path::Path) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-struct Monitor {
+struct Monitor<'a> {
     log: Writer,
     outputs: [Option<OwnedFd>; 2],
     terminal: Option<OwnedFd>,
@@ -250,10 +255,17 @@ struct Monitor {
     pid: u32,
     deadline: Option<Instant>,
     timed_out: bool,
+    schedule: Schedule<'a>,
 }
 
-impl Monitor {
-    fn new(config: &mut Config, pipes: Pipes, listener: OwnedFd, started: Started) -> Self {
+impl<'a> Monitor<'a> {
+    fn new(
+        config: &mut Config,
+        pipes: Pipes,
+        listener: OwnedFd,
+        started: Started,
+        schedule: Schedule<'a>,
+    ) -> Self {
         let (outputs, input) = match &started.terminal {
             Some(master) => {
                 let _ = rustix::io::ioctl_fionbio(master, true);
@@ -276,6 +288,7 @@ impl Monitor {
             pid: started.pid,
             deadline: config.timeout.map(|t| Instant::now() + t),
             timed_out: false,
+            schedule,
         }
     }
 
@@ -293,6 +306,7 @@ impl Monitor {
         keep.extend(self.terminal.as_ref().map(|fd| fd.as_fd()));
         keep.extend(self.input.descriptor());
         keep.extend(self.log.descriptor());
+        keep.extend(self.schedule.child());
         close_all_but(&keep);
     }
 
@@ -324,6 +338,9 @@ impl Monitor {
             }
             said.into_iter().for_each(|said| self.hear(said));
             self.input.flush();
+            if ready.checked {
+                self.schedule.reap();
+            }
             self.mind_time();
         }
     }
@@ -347,8 +364,12 @@ impl Monitor {
         if let Some(fd) = self.input.blocked() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         }
+        if let Some(fd) = self.schedule.child() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
         let stuck = held_back.then(|| Duration::from_secs(1));
-        let left = self.deadline.map(|d| d.saturating_duration_since(now)).into_iter().chain(stuck).min();
+        let deadlines = self.deadline.into_iter().chain(self.schedule.due());
+        let left = deadlines.map(|d| d.saturating_duration_since(now)).chain(stuck).min();
         let left = left.map(|l| Timespec { tv_sec: l.as_secs() as i64, tv_nsec: l.subsec_nanos().into() });
         if let Err(e) = poll(&mut fds, left.as_ref())
             && e != Errno::INTR
@@ -356,8 +377,8 @@ impl Monitor {
             std::thread::sleep(Duration::from_millis(10)); // out of memory: nothing else to do
         }
         let any = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let mut ready =
-            Ready { exited: any(&fds[0]), listener: any(&fds[1]), outputs: [false; 2], clients: Vec::new() };
+        let mut ready = Ready { exited: any(&fds[0]), listener: any(&fds[1]), ..Ready::default() };
+        ready.checked = self.schedule.child().is_some() && fds.last().is_some_and(any);
         for ((n, _), fd) in outputs.iter().zip(&fds[2..]) {
             ready.outputs[*n] = any(fd);
         }
@@ -406,6 +427,7 @@ impl Monitor {
         match said {
             Said::Input(data) => self.input.push(&data),
             Said::EndOfInput => self.input.end(),
+            Said::Update => self.schedule.ask(),
             Said::Size(rows, columns) => {
                 if let Some(master) = &self.terminal {
                     terminal::set_size(master, rows, columns);
@@ -422,6 +444,7 @@ impl Monitor {
             self.timed_out = true;
             let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
         }
+        self.schedule.mind(now);
     }
 
     fn reap(&self) -> Exit {
@@ -458,8 +481,10 @@ impl Monitor {
     }
 }
 
+#[derive(Default)]
 struct Ready {
     exited: bool,
+    checked: bool,
     listener: bool,
     outputs: [bool; 2],
     clients: Vec<bool>,

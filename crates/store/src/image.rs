@@ -79,6 +79,37 @@ pub struct Config {
     /// How it is asked to stop.
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
+    /// How it is seen to be well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// A health check of an image; times are nanoseconds, and what is 0 is the engine's default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Healthcheck {
+    /// `["CMD", ...]`, `["CMD-SHELL", ...]`, `["NONE"]`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub test: Vec<String>,
+    /// From one to the next.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interval: u64,
+    /// Longer is a failure.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: u64,
+    /// Until failures count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_period: u64,
+    /// From one to the next while it starts.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_interval: u64,
+    /// So many failures make it unhealthy.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A step of an image's making.

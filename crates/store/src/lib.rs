@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use archive::Loaded;
-pub use image::{Config, History, Image, ImageConfig};
+pub use image::{Config, Healthcheck, History, Image, ImageConfig};
 pub use layer::{IdCheck, Layer};
 pub use volume::{Volume, Volumes};
 

@@ -6,6 +6,7 @@
 
 mod cli;
 mod conf;
+mod health_flags;
 mod logging;
 mod moment;
 mod mount_flags;

@@ -141,6 +141,11 @@ pub const FLAGS: &[Flag] = &[
     flag("workdir", 'w', Value, "Working directory"),
 ];
 
+/// Flags of both, with those of health checks.
+pub fn all() -> Vec<Flag> {
+    [FLAGS, &crate::health_flags::FLAGS].concat()
+}
+
 fn namespace(text: Option<&str>, kind: &str) -> Result<Namespace, CliError> {
     let text = text.unwrap_or("");
     match text.split_once(':').unwrap_or((text, "")) {
@@ -354,6 +359,7 @@ pub fn spec(args: &Args, verb: &str) -> Result<ContainerSpec, CliError> {
     fill_namespaces(&mut spec, args)?;
     fill_security(&mut spec, args)?;
     fill_limits(&mut spec, args)?;
+    crate::health_flags::fill(&mut spec.health, args)?;
     spec.log.driver = args.value("log-driver").map(str::to_string);
     spec.log.options = args.all("log-opt").to_vec();
     Ok(spec)

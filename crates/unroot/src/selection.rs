@@ -1,5 +1,6 @@
 //! Which containers a verb is about: names, `--all`, `--latest`, `--filter`, `--cidfile`.
 
+use unroot_engine::health::Report;
 use unroot_engine::{Engine, Record, State};
 
 use crate::cli::{Args, CliError, Flag, Kind, flag};
@@ -142,7 +143,17 @@ fn holds(engine: &Engine, record: &Record, state: &State, key: &str, value: &str
             let other = engine.find(value)?;
             if key == "before" { record.created < other.created } else { record.created > other.created }
         }
-        "pod" | "health" => false,
+        "health" => {
+            let known = ["starting", "healthy", "unhealthy", "stopped", "none"];
+            if !known.contains(&value) {
+                return Err(CliError::new(format!(
+                    "{value} is an invalid health status: it is one of {}",
+                    known.join(", ")
+                )));
+            }
+            Report::shown(&engine.dirs, record).map_or("none".into(), |r| r.status) == value
+        }
+        "pod" => false,
         "command" => record.spec.process.command.first().is_some_and(|c| c == value),
         _ => return Err(CliError::new(format!("{key} is an invalid filter"))),
     })

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use unroot_engine::health::{Health, Report};
 use unroot_engine::{Engine, Record, State, Status};
 use unroot_monitor::log::format_nanos;
 use unroot_network::PortMap;
@@ -64,6 +65,8 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "FinishedAt": time(exit.map_or(0, |e| e.finished)),
             "CgroupPath": run.and_then(|r| r.cgroup.clone()).unwrap_or_default(),
             "Lost": exit.is_some_and(|e| e.lost),
+            "Health": health_of(engine, record),
+            "Healthcheck": health_of(engine, record),
         },
         "Image": record.image.as_ref().map_or("", |i| &i.id),
         "ImageDigest": record.image.as_ref().map_or("", |i| &i.digest),
@@ -108,7 +111,12 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "Umask": format!("{:04o}", spec.process.umask.unwrap_or(0o022)),
             "CreateCommand": spec.create_command,
             "Passwd": spec.process.passwd.unwrap_or(true),
-            "HealthcheckOnFailureAction": "none",
+            "Healthcheck": health(&spec.health),
+            "StartupHealthCheck": spec.health.startup,
+            "HealthcheckOnFailureAction": spec.health.on_failure.as_str(),
+            "HealthLogDestination": spec.health.log_destination,
+            "HealthMaxLogCount": spec.health.max_log_count,
+            "HealthMaxLogSize": spec.health.max_log_size,
         },
         "HostConfig": {
             "Binds": binds(record),
@@ -151,6 +159,36 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "Ulimits": spec.process.ulimits.iter().map(|l| json!({"Name": format!("RLIMIT_{}", l.name.to_uppercase()), "Soft": l.soft as i64, "Hard": l.hard as i64})).collect::<Vec<_>>(),
         },
     }))
+}
+
+fn health(health: &Health) -> Value {
+    match &health.check {
+        None if health.disabled => json!({"Test": ["NONE"]}),
+        check => json!(check),
+    }
+}
+
+/// What health checks found.
+fn health_of(engine: &Engine, record: &Record) -> Value {
+    match Report::shown(&engine.dirs, record) {
+        None => json!({"Status": "", "FailingStreak": 0, "Log": null}),
+        Some(report) => {
+            json!({"Status": report.status, "FailingStreak": report.failing_streak, "Log": report.log})
+        }
+    }
+}
+
+/// Times of health checks as templates show them: `30s`, not nanoseconds.
+pub fn with_durations(mut object: Value) -> Value {
+    for check in ["Healthcheck", "StartupHealthCheck"] {
+        for name in ["Interval", "Timeout", "StartPeriod", "StartInterval"] {
+            let found = object.get_mut("Config").and_then(|c| c.get_mut(check)?.get_mut(name));
+            if let Some(value) = found {
+                *value = crate::health_flags::shown(value.as_u64().unwrap_or(0)).into();
+            }
+        }
+    }
+    object
 }
 
 /// `max-size` as inspect shows it.
@@ -236,6 +274,12 @@ pub fn ports_text(record: &Record) -> String {
         })
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// The same with how it is.
+pub fn status_of(engine: &Engine, record: &Record, state: &State) -> String {
+    let report = Report::read(&engine.dirs, record).filter(|_| state.is_live());
+    status(state) + &report.map(|r| format!(" ({})", r.status)).unwrap_or_default()
 }
 
 /// `Up 3 seconds`, `Exited (0) 2 minutes ago`, `Created`.

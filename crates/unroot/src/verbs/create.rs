@@ -11,7 +11,7 @@ pub const VERB: Verb = Verb {
     names: &["create", "container create"],
     usage: "[options] IMAGE [COMMAND [ARG...]]",
     about: "Create a container without starting it",
-    flags: || run_flags::FLAGS.to_vec(),
+    flags: run_flags::all,
     interspersed: false,
     count: (1, ANY),
     run,

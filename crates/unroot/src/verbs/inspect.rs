@@ -76,7 +76,12 @@ fn run(global: &Global, args: &Args, kind: &str) -> Outcome {
                 line("[]");
             }
         }
-        Some(format) => formatted(format, &found, &[], false)?,
+        Some(format) => {
+            if !format.contains("json") {
+                found = found.into_iter().map(view::with_durations).collect();
+            }
+            formatted(format, &found, &[], false)?;
+        }
     }
     match errors.len() {
         0 => Ok(0),

@@ -11,6 +11,7 @@ mod demo;
 mod events;
 mod exec;
 mod exists;
+mod healthcheck;
 mod images;
 mod import;
 mod info;
@@ -64,6 +65,7 @@ pub const VERBS: &[&Verb] = &[
     &demo::VERB,
     &events::VERB,
     &exec::VERB,
+    &healthcheck::VERB,
     &images::VERB,
     &import::VERB,
     &info::VERB,
@@ -149,7 +151,7 @@ pub fn overview(remote: bool) -> String {
     let program = unroot_engine::program();
     let mut lines: Vec<(String, &str)> = VERBS.iter().map(|v| (v.names[0].to_string(), v.about)).collect();
     lines.retain(|(name, _)| !name.contains(' '));
-    for group in ["container", "image", "system", "volume"] {
+    for group in ["container", "healthcheck", "image", "system", "volume"] {
         lines.push((group.into(), "Verbs of this kind of object"));
     }
     lines.sort();

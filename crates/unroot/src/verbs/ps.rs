@@ -158,7 +158,7 @@ fn row(engine: &Engine, record: &Record, state: &State, whole: bool) -> Value {
         "ExitedAt": state.exit.as_ref().map_or(0, |e| e.finished / 1_000_000_000),
         "ExitCode": state.exit.as_ref().map_or(0, |e| e.code),
         "State": state.status.as_str(),
-        "Status": view::status(state),
+        "Status": view::status_of(engine, record, state),
         "Pid": state.process().map_or(0, |p| p.pid),
         "Ports": view::ports_text(record),
         "Names": record.name,

@@ -16,7 +16,7 @@ pub const VERB: Verb = Verb {
     usage: "[options] IMAGE [COMMAND [ARG...]]",
     about: "Run a command in a new container",
     flags: || {
-        let mut flags = run_flags::FLAGS.to_vec();
+        let mut flags = run_flags::all();
         flags.extend([
             flag("attach", 'a', Kind::List, "Show only these: stdin, stdout, stderr"),
             flag("detach", 'd', Kind::Bool, "Do not wait for the container"),

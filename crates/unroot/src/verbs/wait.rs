@@ -34,8 +34,19 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let conditions = args.all("condition");
     for condition in conditions {
-        if !["created", "running", "paused", "exited", "stopped", "stopping", "configured", "initialized"]
-            .contains(&condition.as_str())
+        if ![
+            "created",
+            "running",
+            "paused",
+            "healthy",
+            "unhealthy",
+            "exited",
+            "stopped",
+            "stopping",
+            "configured",
+            "initialized",
+        ]
+        .contains(&condition.as_str())
         {
             return Err(CliError::new(format!(
                 "unknown container state or condition: {condition}: invalid argument"
@@ -48,6 +59,12 @@ fn run(global: &Global, args: &Args) -> Outcome {
         containers.retain(Result::is_ok);
     }
     each(containers, |(_, record)| wait(&engine, &record, conditions).map(|code| Some(code.to_string())))
+}
+
+/// `healthy`, `unhealthy`
+fn is_health(engine: &Engine, record: &Record, wanted: &str) -> bool {
+    wanted.ends_with("healthy")
+        && unroot_engine::health::Report::read(&engine.dirs, record).is_some_and(|r| r.status == wanted)
 }
 
 fn wait(engine: &Engine, record: &Record, conditions: &[String]) -> Result<i32, CliError> {
@@ -69,7 +86,7 @@ fn wait(engine: &Engine, record: &Record, conditions: &[String]) -> Result<i32, 
                     return Ok(code);
                 }
             }
-        } else if conditions.iter().any(|c| is(&state, c)) {
+        } else if conditions.iter().any(|c| is(&state, c) || is_health(engine, record, c)) {
             return Ok(if state.is_live() { -1 } else { code });
         }
         if unroot_engine::record::Record::read(&engine.dirs, &record.id)?.is_none() {

@@ -11,6 +11,7 @@ mod exec;
 mod external;
 mod faults;
 mod files;
+mod health;
 mod host;
 mod identity;
 mod life;
