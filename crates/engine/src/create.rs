@@ -213,6 +213,7 @@ impl Engine {
             volumes: Vec::new(),
             ports,
         };
+        self.take_secrets(&mut record, temporary)?;
         record.volumes = self.volumes_for(&mut record, config, temporary)?;
         for _ in 0..20 {
             record.name = spec.name.clone().unwrap_or_else(names::random);

@@ -148,7 +148,13 @@ impl Engine {
         let capabilities = capabilities::sets(security, spec.privileged, user.uid, available)?;
         Ok(Process {
             terminal: spec.terminal,
-            env: exec_env(record, &config, spec, user.home.as_deref()),
+            env: exec_env(
+                record,
+                &config,
+                &crate::secrets::variables(&self.dirs, record)?,
+                spec,
+                user.home.as_deref(),
+            ),
             user: User {
                 uid: user.uid,
                 gid: user.gid,
@@ -186,6 +192,7 @@ impl Engine {
 fn exec_env(
     record: &Record,
     config: &unroot_store::Config,
+    secrets: &[(String, String)],
     spec: &ExecSpec,
     home: Option<&str>,
 ) -> Vec<String> {
@@ -202,6 +209,7 @@ fn exec_env(
     }
     config.env.iter().filter_map(|e| e.split_once('=')).for_each(|(n, v)| set(n, v));
     record.spec.process.env.iter().for_each(|(n, v)| set(n, v));
+    secrets.iter().for_each(|(n, v)| set(n, v));
     set("HOSTNAME", record.spec.process.hostname.as_deref().unwrap_or(record.short_id()));
     set("HOME", home.unwrap_or("/"));
     spec.env.iter().for_each(|(n, v)| set(n, v));

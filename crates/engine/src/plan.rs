@@ -46,6 +46,8 @@ pub struct Facts<'a> {
     pub capabilities: u64,
     /// Devices of the host, for `--privileged`.
     pub host_devices: &'a [Device],
+    /// Secrets: files on the host and their paths in the container, and variables.
+    pub secrets: (&'a [(PathBuf, String)], &'a [(String, String)]),
     /// The program of `--init`, if one is bound.
     pub init: Option<&'a Path>,
 }
@@ -203,6 +205,10 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
             None => all.push((name.clone(), merged)),
         }
     }
+    for (name, value) in facts.secrets.1 {
+        all.retain(|(known, _)| known != name);
+        all.push((name.clone(), value.clone()));
+    }
     let given = |name: &str| spec.process.env.iter().any(|(known, _)| known == name);
     if spec.process.unset_env_all {
         all.retain(|(name, _)| given(name));
@@ -323,6 +329,10 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
     let mut wanted = wanted;
     wanted.sort_by_key(|m| m.destination.trim_end_matches('/').matches('/').count());
     all.extend(wanted);
+    for (file, path) in facts.secrets.0 {
+        let options = ["bind", "rprivate", "nosuid", "nodev", "noexec", "ro"];
+        all.push(mount(path, "bind", &file.to_string_lossy(), &options));
+    }
     Ok(all)
 }
 

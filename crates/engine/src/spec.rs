@@ -50,6 +50,8 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// `--secret`.
+    pub secrets: Vec<crate::secrets::SecretUse>,
     /// Health checks.
     pub health: crate::health::Health,
     /// `--runtime`: an OCI runtime that makes the process instead of our own; its path.

@@ -270,6 +270,10 @@ impl Engine {
                 } else {
                     Vec::new()
                 },
+                secrets: (
+                    &crate::secrets::files(&self.dirs, record),
+                    &crate::secrets::variables(&self.dirs, record)?,
+                ),
                 init: init.as_deref(),
             },
         )?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use unroot_engine::images::PullOptions;
+use unroot_engine::secrets::{SecretKind, SecretUse};
 use unroot_engine::spec::{ContainerSpec, Device, Namespace, PullPolicy, Restart, Root, Systemd, Ulimit};
 
 use crate::cli::{Args, CliError, Flag, Kind, flag};
@@ -109,6 +110,7 @@ pub const FLAGS: &[Flag] = &[
     flag("retry-delay", ' ', Value, "Seconds between tries"),
     flag("rm", ' ', Bool, "Remove the container when it ends"),
     flag("rootfs", ' ', Bool, "The argument is a directory, not an image; DIR:O keeps it as it is"),
+    flag("secret", ' ', Repeat, "Hand on a secret: NAME[,type=mount|env][,target=][,uid=][,gid=][,mode=]"),
     flag(
         "security-opt",
         ' ',
@@ -359,10 +361,42 @@ pub fn spec(args: &Args, verb: &str) -> Result<ContainerSpec, CliError> {
     fill_namespaces(&mut spec, args)?;
     fill_security(&mut spec, args)?;
     fill_limits(&mut spec, args)?;
+    spec.secrets = args.all("secret").iter().map(|t| secret(t)).collect::<Result<_, _>>()?;
     crate::health_flags::fill(&mut spec.health, args)?;
     spec.log.driver = args.value("log-driver").map(str::to_string);
     spec.log.options = args.all("log-opt").to_vec();
     Ok(spec)
+}
+
+/// `NAME[,OPTION=VALUE...]`
+fn secret(text: &str) -> Result<SecretUse, CliError> {
+    let broken = |what: String| CliError::new(format!("{what}: parsing secret"));
+    let mut wanted = SecretUse { mode: 0o444, ..SecretUse::default() };
+    let mut owned = false;
+    for (n, part) in text.split(',').enumerate() {
+        let number = |value: &str, radix| {
+            u32::from_str_radix(value, radix).map_err(|_| broken(format!("{part} is not a number")))
+        };
+        match part.split_once('=') {
+            None if n == 0 => wanted.name = part.into(),
+            Some(("source" | "id", value)) => wanted.name = value.into(),
+            Some(("type", "mount")) => wanted.kind = SecretKind::Mount,
+            Some(("type", "env")) => wanted.kind = SecretKind::Env,
+            Some(("type", other)) => return Err(broken(format!("type {other} is invalid"))),
+            Some(("target", value)) => wanted.target = value.into(),
+            Some(("mode", value)) => (owned, wanted.mode) = (true, number(value, 8)? & 0o7777),
+            Some(("uid" | "UID", value)) => (owned, wanted.uid) = (true, number(value, 10)?),
+            Some(("gid" | "GID", value)) => (owned, wanted.gid) = (true, number(value, 10)?),
+            _ => return Err(broken(format!("option {part} invalid"))),
+        }
+    }
+    if wanted.name.is_empty() {
+        return Err(broken("no source found".into()));
+    }
+    if wanted.kind == SecretKind::Env && owned {
+        return Err(broken("UID, GID, Mode options cannot be set with secret type env".into()));
+    }
+    Ok(wanted)
 }
 
 fn conflicts(args: &Args) -> Result<(), CliError> {

@@ -71,6 +71,11 @@ pub fn several(engine: &Engine, args: &Args) -> Result<Vec<Result<(String, Recor
         .collect())
 }
 
+/// A filter's regular expression.
+pub fn pattern(text: &str) -> Result<regex_lite::Regex, CliError> {
+    regex_lite::Regex::new(text).map_err(|e| CliError::new(format!("invalid filter: {text:?}: {e}")))
+}
+
 /// All `KEY=VALUE` hold; of one key any value does.
 pub fn matches(
     engine: &Engine,

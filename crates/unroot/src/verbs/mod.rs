@@ -27,6 +27,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod secret;
 mod start;
 mod stop;
 mod tag;
@@ -94,6 +95,11 @@ pub const VERBS: &[&Verb] = &[
     &exists::VOLUME,
     &inspect::CONTAINER,
     &inspect::IMAGE,
+    &secret::CREATE,
+    &secret::LIST,
+    &secret::INSPECT,
+    &secret::REMOVE,
+    &secret::EXISTS,
     &volume::CREATE,
     &volume::LIST,
     &volume::REMOVE,
@@ -151,7 +157,7 @@ pub fn overview(remote: bool) -> String {
     let program = unroot_engine::program();
     let mut lines: Vec<(String, &str)> = VERBS.iter().map(|v| (v.names[0].to_string(), v.about)).collect();
     lines.retain(|(name, _)| !name.contains(' '));
-    for group in ["container", "healthcheck", "image", "system", "volume"] {
+    for group in ["container", "healthcheck", "image", "secret", "system", "volume"] {
         lines.push((group.into(), "Verbs of this kind of object"));
     }
     lines.sort();

@@ -21,6 +21,7 @@ mod network;
 mod registry;
 mod remote;
 mod restart;
+mod secrets;
 mod security;
 mod stdio;
 mod systemd;
