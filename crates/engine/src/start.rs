@@ -720,8 +720,10 @@ fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: boo
     if let Some(run) = &run {
         if let Some(helper) = run.network_helper.and_then(crate::stop::open_process) {
             let _ = crate::stop::kill_hard(None, &helper);
-            // its ports are free when it is gone
-            let _ = crate::stop::wait_end(&helper, Some(Duration::from_secs(2)));
+            // its ports are free when it is gone; the kernel takes tens of milliseconds to dissolve its namespaces
+            if !launch.ports.is_empty() {
+                let _ = crate::stop::wait_end(&helper, Some(Duration::from_secs(2)));
+            }
         }
         if let Some(cgroup) = run.cgroup.as_ref().and_then(|p| Cgroup::open(p.as_ref())) {
             oom = cgroup.was_oom_killed();
