@@ -21,6 +21,7 @@ use crate::record::{ImageRef, Record, VolumeUse, claim_name, release_name};
 use crate::spec::{ContainerSpec, FORMAT, Mount, MountKind, Namespace, Root};
 use crate::state::State;
 use crate::users::{self, RootView};
+use crate::volumes::NewVolume;
 
 /// Its maker lives and holds its lock.
 pub fn is_being_made(dirs: &Dirs, id: &str) -> bool {
@@ -327,18 +328,13 @@ impl Engine {
             let anonymous = mount.source.is_empty();
             let name = if anonymous { names::new_id()? } else { mount.source.clone() };
             if volumes.get(&name).map_err(Error::engine)?.is_none() {
-                match volumes.create(&name, std::collections::BTreeMap::new(), anonymous, record.created) {
-                    Ok(_) => self.dirs.events.volume("create", &name),
-                    Err(unroot_store::Error::InUse(_)) => {}
-                    Err(e) => return Err(Error::engine(e)),
+                let new = NewVolume { name: name.clone(), anonymous, ..NewVolume::default() };
+                match self.create_volume(new) {
+                    Err(e) if e.kind() != ErrorKind::InUse => return Err(e),
+                    _ => {}
                 }
             }
             let path = volumes.data(&name);
-            let keep = mount.options.iter().any(|o| o == "nocopy");
-            let is_empty = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
-            if is_empty && !keep {
-                mount.options.push("tmpcopyup".into());
-            }
             mount.source = path.to_string_lossy().into_owned();
             used.push(VolumeUse { name, target: mount.target.clone(), anonymous, path });
         }
@@ -368,9 +364,7 @@ impl Engine {
 
     /// Removes a container's anonymous volumes.
     pub fn drop_volumes(&self, volumes: &[VolumeUse]) {
-        for volume in volumes.iter().filter(|v| v.anonymous) {
-            let _ = self.store.volumes().remove(&volume.name);
-        }
+        crate::volumes::drop_anonymous(&self.dirs, &self.store, volumes);
     }
 
     /// Removes a container; with `force` also one that runs. Anonymous volumes go too if asked.

@@ -27,6 +27,7 @@ pub mod state;
 pub mod stop;
 pub mod top;
 pub mod users;
+pub mod volumes;
 
 use std::sync::OnceLock;
 

@@ -431,7 +431,7 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
         .filter(|o| {
             !matches!(o.as_str(), "z" | "Z" | "U" | "copy" | "nocopy" | "O" | "notmpcopyup" | "chown=true")
         })
-        .filter(|o| !o.starts_with("upperdir=") && !o.starts_with("workdir=") && !o.starts_with("subpath="))
+        .filter(|o| !o.starts_with("upperdir=") && !o.starts_with("workdir="))
         .cloned()
         .collect();
     match wanted.kind {
@@ -466,6 +466,11 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
             }
             let kind = if wanted.kind == MountKind::Tmpfs { "tmpfs" } else { "ramfs" };
             Ok(Mount { destination: wanted.target.clone(), kind: kind.into(), source: kind.into(), options })
+        }
+        MountKind::Filesystem => {
+            let kind = options.iter().find_map(|o| o.strip_prefix("fstype=")).unwrap_or_default().to_string();
+            options.retain(|o| !o.starts_with("fstype="));
+            Ok(Mount { destination: wanted.target.clone(), kind, source: wanted.source.clone(), options })
         }
         MountKind::Devpts => {
             for default in ["nosuid", "noexec", "ptmxmode=0666", "mode=0620"] {

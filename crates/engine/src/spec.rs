@@ -285,7 +285,7 @@ pub struct Files {
 }
 
 /// A mount that was asked for.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mount {
     /// What kind.
@@ -316,6 +316,8 @@ pub enum MountKind {
     Ramfs,
     /// Host paths by pattern.
     Glob,
+    /// A filesystem of the kind that the option `fstype=` names, from a device.
+    Filesystem,
 }
 
 /// A device of the host.

@@ -51,6 +51,8 @@ struct Launch {
     seccomp: seccomp::Profile,
     store: unroot_store::Store,
     hooks: Hooks,
+    /// Volumes that get their first files by this start.
+    filled: Vec<String>,
 }
 
 /// How often a container was started again, and how long its monitor waits before the next time: twice as long each
@@ -108,7 +110,7 @@ impl Engine {
         };
         make_dir(&self.dirs.run_container(&record.id))?;
         crate::state::forget_unwanted(&self.dirs, &record.id);
-        let launch = self.plan_launch(record, image.as_ref())?;
+        let (launch, volume_locks) = self.plan_launch(record, image.as_ref())?;
         let log = self.open_log(record)?;
         let config = MonitorConfig {
             directory: self.dirs.run_container(&record.id),
@@ -122,7 +124,7 @@ impl Engine {
             attached,
         };
         let (id, checker_id) = (record.id.clone(), record.id.clone());
-        let first_lock = std::cell::Cell::new(Some(lock));
+        let first_locks = std::cell::Cell::new(Some((lock, volume_locks)));
         let restarts = std::cell::Cell::new(Restarts::default());
         let clock = std::cell::RefCell::new(Clock::default());
         let mut checker = self.clone();
@@ -131,11 +133,12 @@ impl Engine {
             config,
             |ends| {
                 let failed = |e: Error| (e.exit_code(), e.to_string());
-                let again = first_lock.take();
-                let lock = again.map_or_else(|| launch.take_again(), Ok).map_err(failed)?;
+                let again = first_locks.take();
+                let locks =
+                    again.map_or_else(|| launch.take_again().map(|l| (l, Vec::new())), Ok).map_err(failed)?;
                 clock.replace(Clock::default());
                 let result = launch.start(ends, restarts.get().count);
-                drop(lock);
+                drop(locks);
                 result.map_err(failed)
             },
             |exit| {
@@ -207,12 +210,14 @@ impl Engine {
         given.map_or_else(|| self.dirs.container(&record.id).join("ctr.log"), PathBuf::from)
     }
 
-    fn plan_launch(&self, record: &Record, image: Option<&Named>) -> Result<Launch> {
+    /// What the monitor needs, and the locks that it is to hold until the container has started.
+    fn plan_launch(&self, record: &Record, image: Option<&Named>) -> Result<(Launch, Vec<fs::File>)> {
         let namespace = self.enter()?;
         let spec = &record.spec;
         let config: Config = image.map(|i| i.image.config.config.clone()).unwrap_or_default();
         let view = self.root_view(spec, image, Some(&record.id))?;
         let user = self.process_user(record, &view, &config)?;
+        let settled = self.settle_mounts(record, &view, &user)?;
         let network: Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
         let network_path = match &network {
             Mode::Host => None,
@@ -260,7 +265,7 @@ impl Engine {
                 network: network_path,
                 run_dir: &run_dir,
                 files: &file_refs,
-                mounts: &spec.files.mounts,
+                mounts: &settled.mounts,
                 join: &join,
                 proxies: &proxies,
                 rlimits: &limits::host_rlimits(),
@@ -297,7 +302,8 @@ impl Engine {
             .map(|p| PortMap::parse(p))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(Error::engine)?;
-        Ok(Launch {
+        let launch = Launch {
+            filled: settled.filled,
             hooks: Hooks::of(spec, &planned)?,
             record: record.clone(),
             dirs: Dirs { events: self.dirs.events.of_monitor(), ..self.dirs.clone() },
@@ -312,7 +318,8 @@ impl Engine {
             setgroups: namespace.single_id.is_none(),
             seccomp: seccomp_profile(spec),
             store: self.store.clone(),
-        })
+        };
+        Ok((launch, settled.locks))
     }
 
     /// Who the process is: as asked, as the image says, or with keep-id the user.
@@ -594,6 +601,7 @@ impl Launch {
             restarts,
         };
         write_run(&self.dirs, &self.record.id, &state)?;
+        Engine::note_filled(&self.store, &self.filled);
         Report::begin(&self.dirs, &self.record);
         self.dirs.events.container("init", &self.record);
         self.write_pidfiles(pid)?;
@@ -757,9 +765,7 @@ fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: boo
         && let Ok(lock) = Lock::take(dirs, &record.id)
     {
         let _ = crate::remove::remove(dirs, record, lock);
-        for volume in record.volumes.iter().filter(|v| v.anonymous) {
-            let _ = store.volumes().remove(&volume.name);
-        }
+        crate::volumes::drop_anonymous(dirs, store, &record.volumes);
         if let Some(image) = record.image.as_ref().filter(|_| record.spec.life.remove_image) {
             let _ = crate::images::remove_unused(store, dirs, &image.id);
         }

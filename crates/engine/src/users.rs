@@ -27,6 +27,19 @@ enum Found {
     Hidden,
 }
 
+/// A directory of the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectoryView {
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permissions.
+    pub mode: u32,
+    /// There is something in it.
+    pub has_files: bool,
+}
+
 impl RootView {
     /// Of these directories; those that are not there are left out.
     pub fn new(layers: &[PathBuf]) -> Self {
@@ -135,6 +148,30 @@ impl RootView {
     /// There is something at a path.
     pub fn exists(&self, path: &str) -> bool {
         self.resolve(path).is_some()
+    }
+
+    /// The directory at a path, its links followed in the view; none if there is none.
+    pub fn directory(&self, path: &str) -> Option<DirectoryView> {
+        let (top, path, kind) = self.resolve(path)?;
+        if kind != FileType::Directory {
+            return None;
+        }
+        let at = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+        let open = |layer: &OwnedFd| openat2(layer, at, flags, Mode::empty(), resolve).ok();
+        let stat = fstat(open(&self.layers[top])?).ok()?;
+        let mut has_files = false;
+        for dir in self.layers[top..].iter().filter_map(open) {
+            let names = rustix::fs::Dir::read_from(&dir).into_iter().flatten().flatten();
+            let mut names = names.map(|e| e.file_name().to_string_lossy().into_owned());
+            // (what a layer above has whited out is in none of them)
+            if names.any(|n| n != "." && n != ".." && self.find(&path.join(n)).is_some()) {
+                has_files = true;
+                break;
+            }
+        }
+        Some(DirectoryView { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777, has_files })
     }
 
     /// There is a directory at a path.

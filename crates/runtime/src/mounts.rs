@@ -93,6 +93,11 @@ impl Options {
         }
     }
 
+    /// What an option that is none of a mount's is set to.
+    fn value(&self, name: &str) -> Option<&str> {
+        self.data.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.as_deref())
+    }
+
     /// It shares what is mounted with the host.
     pub fn is_shared(&self) -> bool {
         self.propagation.is_some_and(|p| p.intersects(MountPropagationFlags::SHARED))
@@ -116,6 +121,10 @@ pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
     let tree = match mount.kind.as_str() {
         "bind" => {
             let source = Path::new(&mount.source);
+            if let Some(below) = options.value("subpath") {
+                let (tree, is_dir) = clone_below(source, below, options.recursive)?;
+                return Ok(Prepared { mount, options, tree: Some((tree, is_dir)) });
+            }
             let is_dir = fs::metadata(source)
                 .map_err(|e| {
                     let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
@@ -134,6 +143,30 @@ pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
         _ => None,
     };
     Ok(Prepared { mount, options, tree })
+}
+
+/// A copy of the mount at a path below a directory: links that whoever writes to the directory has put there lead
+/// nowhere else.
+fn clone_below(directory: &Path, below: &str, recursive: bool) -> Result<(OwnedFd, bool), SyscallError> {
+    let failed = |e| SyscallError::new(format!("openat2({directory:?}, {below:?}, RESOLVE_IN_ROOT)"), e);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+    let place = openat2(
+        &root,
+        relative(below),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(failed)?;
+    let stat = rustix::fs::fstat(&place).map_err(failed)?;
+    let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory;
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    let tree = open_tree(place.as_fd(), "", flags)
+        .map_err(|e| SyscallError::new(format!("open_tree({directory:?} {below:?}, OPEN_TREE_CLONE)"), e))?;
+    Ok((tree, is_dir))
 }
 
 /// `/proc/PID/root/PATH`
@@ -207,7 +240,7 @@ fn new_filesystem(mount: &Mount, options: &Options) -> Result<OwnedFd, SyscallEr
         SyscallError::new(format!("{step}({kind:?}) for {}{log}", mount.destination), e)
     };
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| failed("fsopen", None, e))?;
-    if !mount.source.is_empty() && mount.source != kind {
+    if !mount.source.is_empty() {
         let _ = fsconfig_set_string(context.as_fd(), "source", mount.source.as_str());
     }
     for (key, value) in &options.data {
@@ -343,7 +376,20 @@ fn copy_up(root: &OwnedFd, path: &str, new: &OwnedFd) -> Result<(), SyscallError
     let to =
         rustix::fs::openat(new, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|e| SyscallError::new("open(tmpfs)", e))?;
+    // (a start after the first one, of a volume that has its files)
+    if !is_empty(&to).map_err(|e| SyscallError::new("read directory", e))? {
+        return Ok(());
+    }
     copy_directory(&from, &to).map_err(|e| SyscallError::new(format!("tmpcopyup of {path:?}"), e))
+}
+
+fn is_empty(dir: &OwnedFd) -> Result<bool, Errno> {
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Copies a directory's files, links and directories with owners, modes and times; nothing is followed.

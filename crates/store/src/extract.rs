@@ -36,6 +36,8 @@ pub struct Extractor<'a> {
     parent: Option<(PathBuf, OwnedFd)>,
     directory_times: HashMap<PathBuf, i64>,
     can_make_devices: bool,
+    /// It is a layer: `.wh.` names are whiteouts.
+    is_layer: bool,
     entries: u64,
     max_uid: u32,
     max_gid: u32,
@@ -59,16 +61,27 @@ impl<'a> Extractor<'a> {
         let root = openat(CWD, dir, DIRECTORY, Mode::empty()).call(|| format!("open {}", dir.display()))?;
         // (as other engines have it, where a layer says nothing of its root)
         fchmod(&root, Mode::from_raw_mode(0o555)).call(|| "fchmod".into())?;
-        Ok(Self {
+        Ok(Self::of(root, ids, true))
+    }
+
+    /// Files that are no layer, over what is in a directory; devices are left out.
+    pub fn plain(dir: &Path, ids: IdCheck<'a>) -> Result<Self> {
+        let root = openat(CWD, dir, DIRECTORY, Mode::empty()).call(|| format!("open {}", dir.display()))?;
+        Ok(Self::of(root, ids, false))
+    }
+
+    fn of(root: OwnedFd, ids: IdCheck<'a>, is_layer: bool) -> Self {
+        Self {
             root,
             ids,
             parent: None,
             directory_times: HashMap::new(),
-            can_make_devices: true,
+            can_make_devices: is_layer,
+            is_layer,
             entries: 0,
             max_uid: 0,
             max_gid: 0,
-        })
+        }
     }
 
     /// Entries, and the highest ids.
@@ -106,7 +119,7 @@ impl<'a> Extractor<'a> {
         let Some(name) = path.file_name() else { return self.root_entry(entry, &meta) };
         let parent = path.parent().unwrap_or(Path::new(""));
         self.enter(parent)?;
-        if let Some(rest) = name.as_bytes().strip_prefix(b".wh.") {
+        if let Some(rest) = name.as_bytes().strip_prefix(b".wh.").filter(|_| self.is_layer) {
             return self.whiteout(rest, &shown);
         }
         self.make(entry, &path, name, &meta).map_err(|e| match e {
@@ -368,7 +381,8 @@ impl<'a> Extractor<'a> {
 
     /// Owner, mode (after it: chown drops setuid), attributes (after both: chown drops file capabilities).
     fn dress(&self, fd: &OwnedFd, meta: &Meta) -> Result<()> {
-        if (meta.uid, meta.gid) != (0, 0) {
+        // (what a layer brings is new, and root's)
+        if (meta.uid, meta.gid) != (0, 0) || !self.is_layer {
             fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
                 .call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
         }

@@ -5,7 +5,7 @@
 //! images/.names/NAME -> ../ID                        NAME with its slashes as %2F
 //! layers/DIFF-ID/diff/                               a layer as overlayfs has it
 //! layers/DIFF-ID/layer.json
-//! volumes/NAME/{volume.json,_data/}
+//! volumes/NAME/{volume.json,state.json,_data/}
 //! tmp/                                               what is being made; flocked by its maker
 //! ```
 //! Layers are named by their diff ID, so images share them whatever is below, and all of an image can be made at
@@ -18,6 +18,7 @@ mod image;
 mod layer;
 mod mapped;
 mod pipe;
+pub mod tree_tar;
 mod volume;
 
 use std::fs::{self, File};
@@ -28,7 +29,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use archive::Loaded;
 pub use image::{Config, Healthcheck, History, Image, ImageConfig};
 pub use layer::{IdCheck, Layer};
-pub use volume::{Volume, Volumes};
+pub use volume::{Volume, VolumeState, Volumes, is_name as is_volume_name};
 
 /// What went wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,7 @@ pub(crate) fn invalid<T>(text: impl Into<String>) -> Result<T> {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    volume_dir: Option<PathBuf>,
 }
 
 /// A directory in `tmp` that is being made; removed when dropped.
@@ -106,7 +108,12 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 impl Store {
     /// The store below a directory.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), volume_dir: None }
+    }
+
+    /// Volumes are in another directory.
+    pub fn set_volume_dir(&mut self, dir: PathBuf) {
+        self.volume_dir = Some(dir);
     }
 
     pub(crate) fn images_dir(&self) -> PathBuf {
@@ -123,8 +130,14 @@ impl Store {
 
     /// A new directory, locked while it is used.
     pub fn temporary(&self) -> Result<Temporary> {
+        self.temporary_in(&self.root)
+    }
+
+    /// The same for what will be in this directory: on its filesystem, which may be the volumes' own.
+    pub(crate) fn temporary_in(&self, dir: &Path) -> Result<Temporary> {
+        let inside = if self.volume_dir.as_deref() == Some(dir) { dir } else { &self.root };
         let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = self.root.join("tmp").join(name);
+        let path = inside.join(if inside == self.root { "tmp" } else { ".tmp" }).join(name);
         // (a killed process of the same number may have left one)
         let _ = fs::remove_dir_all(&path);
         make_dir(&path)?;
@@ -161,7 +174,8 @@ impl Store {
     }
 
     fn sweep_temporary(&self) {
-        for entry in entries(&self.root.join("tmp")) {
+        let of_volumes = self.volume_dir.iter().flat_map(|dir| entries(&dir.join(".tmp")));
+        for entry in entries(&self.root.join("tmp")).into_iter().chain(of_volumes) {
             if self.layer_is_idle(&entry.path()) {
                 let _ = fs::remove_dir_all(entry.path());
             }

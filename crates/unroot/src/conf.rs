@@ -54,6 +54,7 @@ const FLAGS: &[(&str, &str, &str, Form)] = &[
     ("containers", "utsns", "uts", Form::Unless),
     ("containers", "volumes", "volume", Form::First),
     ("engine", "detach_keys", "detach-keys", Form::Unless),
+    ("engine", "image_volume_mode", "image-volume", Form::Unless),
     ("engine", "init_path", "init-path", Form::Program),
     ("engine", "pull_policy", "pull", Form::Unless),
     ("engine", "retry", "retry", Form::Unless),

@@ -40,6 +40,7 @@ pub struct Global {
     runtime_flags: Vec<String>,
     hooks_dirs: Vec<PathBuf>,
     events_backend: Option<String>,
+    volume_dir: Option<PathBuf>,
     conf: OnceCell<Conf>,
 }
 
@@ -51,6 +52,7 @@ impl Global {
             run: path("runroot"),
             runtime: args.value("runtime").map(str::to_string),
             runtime_flags: args.all("runtime-flag").to_vec(),
+            volume_dir: path("volumepath"),
             events_backend: args.value("events-backend").map(str::to_string),
             hooks_dirs: args.all("hooks-dir").iter().map(PathBuf::from).collect(),
             conf: OnceCell::new(),
@@ -134,6 +136,11 @@ impl Global {
         if let Some(kept) = self.conf()?.text("engine", "static_dir")? {
             engine.dirs.kept = kept.into();
         }
+        if let Some(dir) =
+            self.volume_dir.clone().or(self.conf()?.text("engine", "volume_path")?.map(PathBuf::from))
+        {
+            engine.store.set_volume_dir(dir);
+        }
         self.place_events(&mut engine)?;
         Ok(engine)
     }
@@ -170,6 +177,7 @@ const GLOBAL: &[Flag] = &[
     flag("runroot", ' ', Kind::Value, "Directory of what is forgotten at boot"),
     flag("url", ' ', Kind::Value, "Run the command on this machine: ssh://[USER@]HOST[:PORT][/PROGRAM]"),
     flag("version", 'v', Kind::Bool, "Version of unroot"),
+    flag("volumepath", ' ', Kind::Value, "Directory of volumes"),
 ];
 
 fn main() -> ExitCode {
@@ -249,7 +257,7 @@ fn redirect(args: &Args) -> Result<(), CliError> {
 
 /// Global flags that may stand after the verb, too.
 fn inherited(own: &[Flag]) -> impl Iterator<Item = Flag> {
-    let names = ["root", "runroot", "runtime", "runtime-flag", "hooks-dir", "events-backend"];
+    let names = ["root", "runroot", "runtime", "runtime-flag", "hooks-dir", "events-backend", "volumepath"];
     let free = |f: &&Flag| names.contains(&f.long) && !own.iter().any(|own| own.long == f.long);
     GLOBAL.iter().filter(free).map(|f| Flag { short: ' ', ..*f }).collect::<Vec<_>>().into_iter()
 }

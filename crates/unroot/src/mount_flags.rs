@@ -23,12 +23,16 @@ pub fn all(args: &Args) -> Result<Vec<Mount>, CliError> {
             options,
         });
     }
-    for (n, mount) in mounts.iter().enumerate() {
-        if mounts[..n].iter().any(|m: &Mount| m.target == mount.target) {
-            return Err(CliError::new(format!("{}: duplicate mount destination", mount.target)));
+    let mut all: Vec<Mount> = Vec::new();
+    for mount in mounts {
+        match all.iter().find(|m| m.target == mount.target) {
+            None => all.push(mount),
+            // the same twice is once
+            Some(same) if *same == mount => {}
+            Some(_) => return Err(CliError::new(format!("{}: duplicate mount destination", mount.target))),
         }
     }
-    Ok(mounts)
+    Ok(all)
 }
 
 fn absolute(target: &str) -> Result<String, CliError> {
@@ -84,15 +88,13 @@ fn check_options(options: &[String], text: &str) -> Result<Vec<String>, CliError
     for option in options {
         let known = BIND_OPTIONS.contains(&option.as_str())
             || option.starts_with("upperdir=")
-            || option.starts_with("workdir=");
+            || option.starts_with("workdir=")
+            || option.starts_with("subpath=");
         if !known {
             return Err(CliError::new(format!(
                 "invalid option \"{option}\" in {text}: unknown mount option"
             )));
         }
-    }
-    if options.iter().any(|o| o == "U") {
-        return Err(CliError::new(format!("{text}: the option U (change owners) is not there yet")));
     }
     if options.iter().any(|o| matches!(o.as_str(), "z" | "Z"))
         && std::path::Path::new("/sys/fs/selinux/enforce").exists()
@@ -167,8 +169,11 @@ fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
             "bind-nonrecursive" => mount.options.push("bind".into()),
             "tmpfs-size" | "size" => mount.options.push(format!("size={value}")),
             "tmpfs-mode" | "mode" => mount.options.push(format!("mode={value}")),
+            "subpath" | "volume-subpath" if mount.kind == MountKind::Volume => {
+                mount.options.push(format!("subpath={value}"));
+            }
             "relabel" => mount.options.push(if value == "private" { "Z" } else { "z" }.into()),
-            "U" | "chown" if on => mount.options.push("U".into()),
+            "U" | "chown" => mount.options.extend(on.then(|| "U".into())),
             "notmpcopyup" | "tmpcopyup" | "noexec" | "nosuid" | "nodev" | "exec" | "suid" | "dev" | "rro"
             | "nocopy" | "copy" => mount.options.push(key.into()),
             "uid" | "gid" | "max" | "ptmxmode"

@@ -76,6 +76,14 @@ fn cells(line: &str) -> Vec<String> {
     }
 }
 
+/// Asks a question; whether the answer is yes.
+pub fn confirms(question: &str) -> bool {
+    raw(question.as_bytes());
+    let mut answer = String::new();
+    let _ = std::io::stdin().read_line(&mut answer);
+    matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
 /// `12.3 MB`, powers of a thousand.
 pub fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];

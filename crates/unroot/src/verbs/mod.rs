@@ -35,6 +35,7 @@ mod top;
 mod unshare;
 mod version;
 mod volume;
+mod volume_files;
 mod wait;
 
 /// A verb.
@@ -105,6 +106,11 @@ pub const VERBS: &[&Verb] = &[
     &volume::REMOVE,
     &volume::INSPECT,
     &volume::PRUNE,
+    &volume_files::EXPORT,
+    &volume_files::IMPORT,
+    &volume_files::MOUNT,
+    &volume_files::UNMOUNT,
+    &volume_files::RELOAD,
     &connection::ADD,
     &connection::LIST,
     &connection::REMOVE,

@@ -25,3 +25,4 @@ mod secrets;
 mod security;
 mod stdio;
 mod systemd;
+mod volumes;
