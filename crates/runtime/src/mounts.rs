@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
@@ -261,7 +262,9 @@ fn new_filesystem(mount: &Mount, options: &Options) -> Result<OwnedFd, SyscallEr
 /// A handle on a path in the root; links are followed inside of it.
 pub fn open_in(root: &OwnedFd, path: &str) -> Result<OwnedFd, SyscallError> {
     openat2(root, relative(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
-        .map_err(|e| SyscallError::new(format!("openat2({path:?}, RESOLVE_IN_ROOT)"), e))
+        .map_err(|e| {
+            SyscallError::new(format!("openat2({:?}, RESOLVE_IN_ROOT)", Path::new("/").join(path)), e)
+        })
 }
 
 fn relative(path: &str) -> &str {
@@ -269,37 +272,61 @@ fn relative(path: &str) -> &str {
     if path.is_empty() { "." } else { path }
 }
 
-/// A handle on a path in the root, made if it is missing: a directory or an empty file.
+/// A handle on a path in the root, made if it is missing: a directory or an empty file. A link that points to what
+/// is not there yet has that made, inside of the root.
 pub fn ensure(root: &OwnedFd, path: &str, is_dir: bool) -> Result<OwnedFd, SyscallError> {
-    match open_in(root, path) {
-        Err(e) if e.errno == Errno::NOENT => {}
-        other => return other,
-    }
-    let parts: Vec<_> = Path::new(relative(path))
-        .components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(name),
-            _ => None,
-        })
-        .collect();
-    let mut made = PathBuf::new();
-    for (n, name) in parts.iter().enumerate() {
-        let parent = open_in(root, &made.to_string_lossy())?;
-        made.push(name);
-        if n + 1 < parts.len() || is_dir {
-            match mkdirat(&parent, *name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(SyscallError::new(format!("mkdir({made:?}) in the container"), e)),
-            }
-        } else {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            match rustix::fs::openat(&parent, *name, flags, Mode::from_raw_mode(0o644)) {
-                Ok(_) | Err(Errno::EXIST) => {}
-                Err(e) => return Err(SyscallError::new(format!("creat({made:?}) in the container"), e)),
-            }
+    let mut path = PathBuf::from(relative(path));
+    for _ in 0..MOST_LINKS {
+        match open_in(root, &path.to_string_lossy()) {
+            Err(e) if e.errno == Errno::NOENT => {}
+            other => return other,
+        }
+        if let Some(behind) = make_missing(root, &path, is_dir)? {
+            path = behind;
         }
     }
-    open_in(root, path)
+    Err(SyscallError::new(format!("openat2({path:?}, RESOLVE_IN_ROOT)"), Errno::LOOP))
+}
+
+/// As many links as the kernel follows in one path (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// Makes what is missing of a path. Where a link on the way leads to nothing, that is the path to be made instead.
+fn make_missing(root: &OwnedFd, path: &Path, is_dir: bool) -> Result<Option<PathBuf>, SyscallError> {
+    let mut parts = path.components().peekable();
+    let mut made = PathBuf::new();
+    while let Some(part) = parts.next() {
+        let Component::Normal(name) = part else {
+            // (`..` is the kernel's to resolve, never out of the root)
+            made.push(part);
+            continue;
+        };
+        let parent = open_in(root, &made.to_string_lossy())?;
+        let before = made.clone();
+        made.push(name);
+        let done = if parts.peek().is_some() || is_dir {
+            mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+        } else {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        };
+        match done {
+            Ok(()) => {}
+            Err(Errno::EXIST) => match open_in(root, &made.to_string_lossy()) {
+                Err(e) if e.errno == Errno::NOENT => {
+                    let link = rustix::fs::readlinkat(&parent, name, Vec::new())
+                        .map_err(|e| SyscallError::new(format!("readlink({made:?}) in the container"), e))?;
+                    let target = Path::new(std::ffi::OsStr::from_bytes(link.to_bytes()));
+                    let from = if target.is_absolute() { PathBuf::from(".") } else { before };
+                    let target = target.strip_prefix("/").unwrap_or(target);
+                    return Ok(Some(from.join(target).join(parts.collect::<PathBuf>())));
+                }
+                other => drop(other?),
+            },
+            Err(e) => return Err(SyscallError::new(format!("make({made:?}) in the container"), e)),
+        }
+    }
+    Ok(None)
 }
 
 /// Hides paths: a file behind /dev/null, a directory behind an empty one that nobody can write to.

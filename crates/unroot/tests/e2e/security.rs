@@ -98,6 +98,12 @@ fn links_in_an_image_do_not_lead_out() {
         "true",
     ]);
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0, "something was made outside: {done:?}");
+    // what they point to was made inside
+    done.ok();
+    std::os::unix::fs::symlink("loop", root.join("loop")).unwrap();
+    let done =
+        host.unroot(["run", "--rm", "--network=none", "--tmpfs", "/loop/x", "--rootfs", &rootfs, "/bin/sh"]);
+    assert!(done.fails(125, "/loop").contains("symbolic links"));
 }
 
 /// The engine's own program cannot be overwritten through /proc (CVE-2019-5736).
