@@ -26,6 +26,7 @@ pub mod start;
 pub mod state;
 pub mod stop;
 pub mod top;
+pub mod update;
 pub mod users;
 pub mod volumes;
 

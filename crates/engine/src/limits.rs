@@ -93,7 +93,7 @@ pub fn settings(limits: &Limits) -> Result<Vec<Setting>> {
         }
     }
     if let Some(weight) = limits.blkio_weight.filter(|w| *w != 0) {
-        set("io.weight", format!("default {}", 1 + (u64::from(weight) - 10) * 9999 / 990));
+        set("io.weight", format!("default {}", io_weight(weight.into())));
     }
     for (kind, list) in [
         ("rbps", &limits.device_read_bps),
@@ -105,19 +105,19 @@ pub fn settings(limits: &Limits) -> Result<Vec<Setting>> {
             let (path, rate) = text
                 .rsplit_once(':')
                 .ok_or_else(|| Error::engine(format_args!("bad format: {text}: it is PATH:RATE")))?;
-            let meta = fs::metadata(path)
-                .map_err(|e| Error::engine(format_args!("stat {path}: {}", crate::plan::reason(&e))))?;
+            let (major, minor) = block_device(path)?;
             let rate = parse_size(rate)
                 .ok_or_else(|| Error::engine(format_args!("invalid rate for device: {text}")))?;
-            set(
-                "io.max",
-                format!(
-                    "{}:{} {kind}={rate}",
-                    rustix::fs::major(meta.rdev()),
-                    rustix::fs::minor(meta.rdev())
-                ),
-            );
+            set("io.max", format!("{major}:{minor} {kind}={rate}"));
         }
+    }
+    for text in &limits.blkio_weight_device {
+        let weight = text.rsplit_once(':').and_then(|(path, w)| Some((path, w.parse::<u64>().ok()?)));
+        let Some((path, weight @ 10..=1000)) = weight else {
+            return Err(Error::engine(format_args!("bad format: {text}: it is PATH:WEIGHT, 10 to 1000")));
+        };
+        let (major, minor) = block_device(path)?;
+        set("io.weight", format!("{major}:{minor} {}", io_weight(weight)));
     }
     for (file, value) in &limits.cgroup_conf {
         set(file, value.clone());
@@ -127,6 +127,22 @@ pub fn settings(limits: &Limits) -> Result<Vec<Setting>> {
         None => all.push(Setting { file: "pids.max".into(), value: "2048".into(), required: false }),
     }
     Ok(all)
+}
+
+/// Numbers of a block device.
+fn block_device(path: &str) -> Result<(u32, u32)> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let meta = fs::metadata(path)
+        .map_err(|e| Error::engine(format_args!("stat {path}: {}", crate::plan::reason(&e))))?;
+    match meta.file_type().is_block_device() {
+        true => Ok((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()))),
+        false => Err(Error::engine(format_args!("{path}: not a block device"))),
+    }
+}
+
+/// A weight of version 1, 10 to 1000, as one of version 2.
+fn io_weight(weight: u64) -> u64 {
+    1 + weight.saturating_sub(10) * 9999 / 990
 }
 
 /// Shares of version 1 as a weight (runtime-spec's formula).

@@ -267,7 +267,10 @@ fn rlimits(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Rlimit>> {
     for limit in &spec.process.ulimits {
         let name = limit.name.to_ascii_lowercase();
         let kind = kind_of(name.trim_start_matches("rlimit_"));
-        let new = Rlimit { kind: kind.clone(), soft: limit.soft, hard: limit.hard };
+        // (without limit is as far as it can be had)
+        let most = hard_of(name.trim_start_matches("rlimit_")).filter(|_| facts.in_user_namespace);
+        let bounded = |value: u64| if value == u64::MAX { most.unwrap_or(value) } else { value };
+        let new = Rlimit { kind: kind.clone(), soft: bounded(limit.soft), hard: bounded(limit.hard) };
         all.retain(|l| l.kind != kind);
         all.push(new);
     }

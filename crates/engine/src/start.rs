@@ -66,7 +66,9 @@ struct Restarts {
 impl Restarts {
     /// What follows an end; none if nothing does.
     fn after(self, launch: &Launch, exit: unroot_monitor::Exit) -> Option<Self> {
-        let wanted = match launch.record.spec.life.restart {
+        // (it may have been changed since the start)
+        let now = Record::read(&launch.dirs, &launch.record.id).ok().flatten();
+        let wanted = match now.as_ref().unwrap_or(&launch.record).spec.life.restart {
             Restart::No => false,
             Restart::OnFailure(most) => exit.code != 0 && (most == 0 || self.count < most),
             Restart::Always | Restart::UnlessStopped => true,

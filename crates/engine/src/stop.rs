@@ -158,7 +158,8 @@ pub fn kill_hard(cgroup: Option<&str>, process: &OwnedFd) -> Result<()> {
 /// Waits until the monitor has recorded the exit and cleaned up, which it does before it ends.
 fn wait_recorded(dirs: &Dirs, record: &Record, monitor: ProcessRef) -> Result<()> {
     let Some(handle) = open_process(monitor) else { return Ok(()) };
-    let restarts = record.spec.life.restart != Restart::No;
+    let now = Record::read(dirs, &record.id)?;
+    let restarts = now.as_ref().unwrap_or(record).spec.life.restart != Restart::No;
     let begun = Instant::now();
     // (a container that ended by itself just before may be about to be started again: not any more)
     while !wait_end(&handle, Some(Duration::from_millis(if restarts { 50 } else { 60_000 })))? {

@@ -62,6 +62,14 @@ pub fn connect_to(directory: &Path, wants_output: bool) -> Result<UnixStream, Er
     Ok(stream)
 }
 
+/// Tells a container's monitor that what the container is to be like has changed.
+pub fn tell_update(directory: &Path) -> Result<(), Error> {
+    let mut stream = connect_to(directory, false)?;
+    let mut message = Vec::new();
+    frame::push(&mut message, b'u', b"");
+    stream.write_all(&message).map_err(|_| Error::Lost)
+}
+
 /// Waits for the exit code, and shows nothing.
 pub fn wait_exit(stream: UnixStream) -> Result<i32, Error> {
     let quiet = Options {

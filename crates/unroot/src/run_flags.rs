@@ -198,6 +198,11 @@ fn add_variable(all: &mut Vec<(String, String)>, text: &str) -> Result<(), CliEr
     Ok(())
 }
 
+/// `--ulimit`
+pub fn ulimits(args: &Args) -> Result<Vec<Ulimit>, CliError> {
+    args.all("ulimit").iter().map(|t| ulimit(t)).collect()
+}
+
 fn ulimit(text: &str) -> Result<Ulimit, CliError> {
     if text == "host" {
         return Ok(Ulimit { name: "host".into(), soft: 0, hard: 0 });
@@ -465,7 +470,7 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
         ),
         None => None,
     };
-    process.ulimits = args.all("ulimit").iter().map(|t| ulimit(t)).collect::<Result<_, _>>()?;
+    process.ulimits = ulimits(args)?;
     process.oom_score_adj = args.number("oom-score-adj")?;
     process.timezone = text("tz");
     process.passwd = args.given_bool("passwd");
@@ -623,7 +628,8 @@ fn fill_security(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> 
     Ok(())
 }
 
-fn fill_limits(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
+/// Limits of the control group.
+pub fn fill_limits(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     let limits = &mut spec.limits;
     limits.memory = args.size("memory")?.filter(|m| *m != 0);
     limits.memory_reservation = args.size("memory-reservation")?;

@@ -33,6 +33,7 @@ mod stop;
 mod tag;
 mod top;
 mod unshare;
+mod update;
 mod version;
 mod volume;
 mod volume_files;
@@ -89,6 +90,7 @@ pub const VERBS: &[&Verb] = &[
     &tag::UNTAG,
     &top::VERB,
     &unshare::VERB,
+    &update::VERB,
     &version::VERB,
     &wait::VERB,
     &exists::CONTAINER,

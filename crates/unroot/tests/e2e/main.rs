@@ -25,4 +25,5 @@ mod secrets;
 mod security;
 mod stdio;
 mod systemd;
+mod update;
 mod volumes;
