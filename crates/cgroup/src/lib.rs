@@ -78,6 +78,10 @@ fn own() -> Option<PathBuf> {
 /// Moves this process, the supervisor of a container, into a scope that systemd makes for the container, so that
 /// [`Cgroup::create`] finds a place there. `false`: no systemd is there to be asked.
 pub fn enter_scope(uid: u32, scope: &systemd::Scope<'_>) -> Result<bool, Error> {
+    if own().is_some_and(|own| own.ends_with(Path::new(scope.name).join(SUPERVISOR))) {
+        // (a health check of the container starts it again)
+        return Ok(true);
+    }
     let Some(mut manager) = systemd::Manager::of_user(uid) else { return Ok(false) };
     let failed = |error| Error::Io { call: format!("systemd: start {}", scope.name), error };
     manager.start_scope(scope).map_err(failed)?;

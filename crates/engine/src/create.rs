@@ -71,6 +71,7 @@ impl Engine {
         let config = image.as_ref().map(|i| i.image.config.config.clone()).unwrap_or_default();
         // the image's labels are the container's
         spec.health.settle(config.healthcheck.as_ref()).map_err(Error::engine)?;
+        crate::sdnotify::check(spec.process.sdnotify.as_deref(), spec.health.check.is_some())?;
         let own = std::mem::replace(&mut spec.labels, config.labels.clone());
         spec.labels.extend(own);
         check(&spec, self)?;

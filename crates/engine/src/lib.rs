@@ -19,6 +19,7 @@ mod netfiles;
 pub mod plan;
 pub mod record;
 pub mod remove;
+pub mod sdnotify;
 pub mod secrets;
 pub mod sessions;
 pub mod spec;

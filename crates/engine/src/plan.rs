@@ -48,6 +48,10 @@ pub struct Facts<'a> {
     pub host_devices: &'a [Device],
     /// Secrets: files on the host and their paths in the container, and variables.
     pub secrets: (&'a [(PathBuf, String)], &'a [(String, String)]),
+    /// Directory with the socket by which the container speaks to the service manager.
+    pub notify: Option<&'a Path>,
+    /// Variables of socket activation.
+    pub activation: &'a [(String, String)],
     /// The program of `--init`, if one is bound.
     pub init: Option<&'a Path>,
 }
@@ -205,7 +209,8 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
             None => all.push((name.clone(), merged)),
         }
     }
-    for (name, value) in facts.secrets.1 {
+    let notify = facts.notify.map(|_| ("NOTIFY_SOCKET".to_string(), crate::sdnotify::SOCKET.to_string()));
+    for (name, value) in facts.activation.iter().chain(&notify).chain(facts.secrets.1) {
         all.retain(|(known, _)| known != name);
         all.push((name.clone(), value.clone()));
     }
@@ -332,6 +337,10 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
     let mut wanted = wanted;
     wanted.sort_by_key(|m| m.destination.trim_end_matches('/').matches('/').count());
     all.extend(wanted);
+    if let Some(dir) = facts.notify {
+        let options = ["bind", "rprivate", "nosuid", "nodev", "noexec"];
+        all.push(mount("/run/notify", "bind", &dir.to_string_lossy(), &options));
+    }
     for (file, path) in facts.secrets.0 {
         let options = ["bind", "rprivate", "nosuid", "nodev", "noexec", "ro"];
         all.push(mount(path, "bind", &file.to_string_lossy(), &options));

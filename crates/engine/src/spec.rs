@@ -160,6 +160,8 @@ pub struct Process {
     pub http_proxy: Option<bool>,
     /// `--sdnotify`: container, conmon, healthy, ignore.
     pub sdnotify: Option<String>,
+    /// The service manager's socket of whoever made it.
+    pub notify_socket: Option<String>,
 }
 
 /// Whether a container gets what systemd needs: tmpfs on its directories, a writable cgroup, SIGRTMIN+3 to stop.

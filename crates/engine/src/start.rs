@@ -51,6 +51,8 @@ struct Launch {
     seccomp: seccomp::Profile,
     store: unroot_store::Store,
     hooks: Hooks,
+    /// Descriptors that the container gets.
+    preserved_fds: Vec<u32>,
     /// Volumes that get their first files by this start.
     filled: Vec<String>,
 }
@@ -124,6 +126,11 @@ impl Engine {
                 .filter(|t| *t != 0)
                 .map(|t| Duration::from_secs(t.into())),
             attached,
+            notify: crate::sdnotify::proxied(record),
+            kept: match record.spec.life.restart {
+                Restart::No => Vec::new(),
+                _ => crate::sdnotify::kept(&launch.preserved_fds),
+            },
         };
         let (id, checker_id) = (record.id.clone(), record.id.clone());
         let first_locks = std::cell::Cell::new(Some((lock, volume_locks)));
@@ -164,6 +171,7 @@ impl Engine {
                 if attached {
                     self.dirs.events.container("attach", record);
                 }
+                crate::sdnotify::tell(&self.dirs, record, attached)?;
                 Ok(socket)
             }
             Err(error) => {
@@ -252,6 +260,10 @@ impl Engine {
             _ => false,
         };
         let init = self.init_program(record)?;
+        let notify = match crate::sdnotify::proxied(record) {
+            Some(_) => Some(make_open_dir(run_dir.join("notify"))?),
+            None => None,
+        };
         let proxies = proxies();
         let planned = plan::plan(
             spec,
@@ -281,6 +293,8 @@ impl Engine {
                     &crate::secrets::files(&self.dirs, record),
                     &crate::secrets::variables(&self.dirs, record)?,
                 ),
+                notify: notify.as_deref(),
+                activation: &crate::sdnotify::sockets().variables(),
                 init: init.as_deref(),
             },
         )?;
@@ -304,7 +318,12 @@ impl Engine {
             .map(|p| PortMap::parse(p))
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(Error::engine)?;
+        let mut preserved_fds = spec.process.preserved_fds.clone();
+        preserved_fds.extend(&crate::sdnotify::sockets().numbers);
+        preserved_fds.sort_unstable();
+        preserved_fds.dedup();
         let launch = Launch {
+            preserved_fds,
             filled: settled.filled,
             hooks: Hooks::of(spec, &planned)?,
             record: record.clone(),
@@ -407,6 +426,15 @@ fn seccomp_profile(spec: &crate::spec::ContainerSpec) -> seccomp::Profile {
 /// The filter of a container, for processes that join it.
 pub fn profile_of(record: &Record) -> seccomp::Profile {
     seccomp_profile(&record.spec)
+}
+
+/// A directory that everybody may enter.
+fn make_open_dir(dir: PathBuf) -> Result<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    make_dir(&dir)?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
+        .context(|| format!("chmod {}", dir.display()))?;
+    Ok(dir)
 }
 
 fn proxies() -> Vec<(String, String)> {
@@ -554,7 +582,7 @@ impl Launch {
             engine_is_host: self.engine_is_host,
             cgroup,
             seccomp: self.seccomp.clone(),
-            preserved_fds: &spec.process.preserved_fds,
+            preserved_fds: &self.preserved_fds,
             setgroups: self.setgroups,
             loopback: true,
             no_devices: self.engine_is_host

@@ -21,6 +21,7 @@ mod checks;
 mod client;
 mod frame;
 pub mod log;
+pub mod notify;
 mod pump;
 pub mod session;
 mod supervise;

@@ -23,6 +23,7 @@ use unroot_sys::signal::{SignalSet, set_mask};
 use crate::checks::{Checks, Schedule};
 use crate::client::{Client, LOSSLESS, Said, WANTS_OUTPUT};
 use crate::log::{Stream, Writer};
+use crate::notify::Proxy;
 use crate::pump::{Input, READ_SIZE};
 use crate::{Error, failed, frame, terminal};
 
@@ -51,6 +52,10 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// The caller wants the output.
     pub attached: bool,
+    /// Where what the container says of itself by `notify/notify.sock` is handed on to.
+    pub notify: Option<PathBuf>,
+    /// Descriptors that the container gets each time that it is started.
+    pub kept: Vec<OwnedFd>,
 }
 
 /// The container's ends of its streams.
@@ -177,8 +182,8 @@ fn live(
         frame::push(&mut message, b'X', &data);
         let _ = rustix::net::send(&socket, &message, rustix::net::SendFlags::NOSIGNAL);
     };
-    let made = pipes(&config).and_then(|pipes| Ok((pipes, listener(&config.directory)?)));
-    let ((ends, streams), socket_of_others) = match made {
+    let made = pipes(&config).and_then(|pipes| Ok((pipes, listeners(&config)?)));
+    let ((ends, streams), sockets) = match made {
         Ok(made) => made,
         Err(error) => return refuse(125, &error.to_string()),
     };
@@ -190,11 +195,11 @@ fn live(
         Err((code, text)) => return refuse(code, &text),
     };
     let mut first = Some(socket);
-    let mut next = Some((streams, socket_of_others, started));
-    while let Some((streams, socket_of_others, started)) = next.take() {
+    let mut next = Some((streams, sockets, started));
+    while let Some((streams, sockets, started)) = next.take() {
         schedule.begin();
-        let mut monitor = Monitor::new(&mut config, streams, socket_of_others, started, schedule);
-        monitor.keep_only_own(first.as_ref());
+        let mut monitor = Monitor::new(&mut config, streams, sockets, started, schedule);
+        monitor.keep_only_own(first.as_ref(), &config.kept);
         if let Some(socket) = first.take() {
             let flags = if config.attached { WANTS_OUTPUT | LOSSLESS } else { LOSSLESS };
             monitor.clients.push(Client::new(socket, flags));
@@ -210,9 +215,9 @@ fn live(
         std::thread::sleep(pause);
         // (nobody waits for an answer any more: what fails now, `start` has recorded)
         let Ok((ends, streams)) = pipes(&config) else { return };
-        let Ok(socket_of_others) = listener(&config.directory) else { return };
+        let Ok(sockets) = listeners(&config) else { return };
         let Ok(started) = start(ends) else { return };
-        next = Some((streams, socket_of_others, started));
+        next = Some((streams, sockets, started));
     }
 }
 
@@ -229,6 +234,12 @@ fn leave_stdio() -> Result<(), Error> {
 pub fn address(directory: &OwnedFd) -> Result<SocketAddrUnix, Error> {
     let path = format!("/proc/self/fd/{}/attach.sock", std::os::fd::AsRawFd::as_raw_fd(directory));
     SocketAddrUnix::new(path).map_err(failed("sockaddr_un"))
+}
+
+/// For those who attach, and for what the container says of itself.
+fn listeners(config: &Config) -> Result<(OwnedFd, Option<Proxy>), Error> {
+    let notify = config.notify.as_ref().map(|target| Proxy::listen(&config.directory, target));
+    Ok((listener(&config.directory)?, notify.transpose()?))
 }
 
 fn listener(directory: &std::path::Path) -> Result<OwnedFd, Error> {
@@ -256,13 +267,14 @@ struct Monitor<'a> {
     deadline: Option<Instant>,
     timed_out: bool,
     schedule: Schedule<'a>,
+    notify: Option<Proxy>,
 }
 
 impl<'a> Monitor<'a> {
     fn new(
         config: &mut Config,
         pipes: Pipes,
-        listener: OwnedFd,
+        (listener, notify): (OwnedFd, Option<Proxy>),
         started: Started,
         schedule: Schedule<'a>,
     ) -> Self {
@@ -289,11 +301,12 @@ impl<'a> Monitor<'a> {
             deadline: config.timeout.map(|t| Instant::now() + t),
             timed_out: false,
             schedule,
+            notify,
         }
     }
 
     /// Whatever else the command had open is closed.
-    fn keep_only_own(&self, socket: Option<&OwnedFd>) {
+    fn keep_only_own(&self, socket: Option<&OwnedFd>, kept: &[OwnedFd]) {
         let mut keep: Vec<BorrowedFd<'_>> = vec![
             rustix::stdio::stdin(),
             rustix::stdio::stdout(),
@@ -307,6 +320,8 @@ impl<'a> Monitor<'a> {
         keep.extend(self.input.descriptor());
         keep.extend(self.log.descriptor());
         keep.extend(self.schedule.child());
+        keep.extend(self.notify.as_ref().map(Proxy::descriptor));
+        keep.extend(kept.iter().map(|fd| fd.as_fd()));
         close_all_but(&keep);
     }
 
@@ -318,6 +333,8 @@ impl<'a> Monitor<'a> {
             self.clients.retain(|c| !c.gone);
             let ready = self.wait();
             if ready.exited {
+                // (its last words)
+                self.notify.iter().for_each(Proxy::forward);
                 let exit = self.reap();
                 for _ in 0..1 << 16 {
                     if !self.read_outputs(&mut buffer, [true, true]) {
@@ -338,6 +355,9 @@ impl<'a> Monitor<'a> {
             }
             said.into_iter().for_each(|said| self.hear(said));
             self.input.flush();
+            if let Some(notify) = &self.notify {
+                notify.forward();
+            }
             if ready.checked {
                 self.schedule.reap();
             }
@@ -364,6 +384,7 @@ impl<'a> Monitor<'a> {
         if let Some(fd) = self.input.blocked() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         }
+        fds.extend(self.notify.iter().map(|n| PollFd::from_borrowed_fd(n.descriptor(), PollFlags::IN)));
         if let Some(fd) = self.schedule.child() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }

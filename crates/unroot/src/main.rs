@@ -181,6 +181,7 @@ const GLOBAL: &[Flag] = &[
 ];
 
 fn main() -> ExitCode {
+    unroot_engine::sdnotify::remember_sockets();
     let words: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     let name = words.first().and_then(|w| w.rsplit('/').next()).filter(|n| !n.is_empty()).unwrap_or("unroot");
     unroot_engine::set_program(name);

@@ -110,6 +110,12 @@ pub const FLAGS: &[Flag] = &[
     flag("retry-delay", ' ', Value, "Seconds between tries"),
     flag("rm", ' ', Bool, "Remove the container when it ends"),
     flag("rootfs", ' ', Bool, "The argument is a directory, not an image; DIR:O keeps it as it is"),
+    flag(
+        "sdnotify",
+        ' ',
+        Value,
+        "Who tells the service manager that it is ready: container, conmon, healthy, ignore",
+    ),
     flag("secret", ' ', Repeat, "Hand on a secret: NAME[,type=mount|env][,target=][,uid=][,gid=][,mode=]"),
     flag(
         "security-opt",
@@ -489,6 +495,14 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
             )));
         }
     };
+    process.sdnotify = text("sdnotify");
+    let modes = unroot_engine::sdnotify::MODES;
+    if let Some(other) = process.sdnotify.as_deref().filter(|m| !modes.contains(m)) {
+        return Err(CliError::new(format!("invalid sdnotify value {other:?}: must be {}", modes.join(", "))));
+    }
+    if process.sdnotify.as_deref() != Some("ignore") {
+        process.notify_socket = std::env::var("NOTIFY_SOCKET").ok().filter(|v| !v.is_empty());
+    }
     process.http_proxy = args.given_bool("http-proxy");
     Ok(())
 }

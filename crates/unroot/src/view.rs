@@ -111,6 +111,8 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "Umask": format!("{:04o}", spec.process.umask.unwrap_or(0o022)),
             "CreateCommand": spec.create_command,
             "Secrets": spec.secrets.iter().filter(|s| s.kind == unroot_engine::secrets::SecretKind::Mount).map(|s| json!({"Name": s.name, "ID": s.id, "UID": s.uid, "GID": s.gid, "Mode": s.mode})).collect::<Vec<_>>(),
+            "SdNotifyMode": spec.process.sdnotify.as_deref().unwrap_or("container"),
+            "SdNotifySocket": spec.process.notify_socket.clone().unwrap_or_default(),
             "Passwd": spec.process.passwd.unwrap_or(true),
             "Healthcheck": health(&spec.health),
             "StartupHealthCheck": spec.health.startup,

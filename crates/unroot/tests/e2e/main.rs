@@ -21,6 +21,7 @@ mod network;
 mod registry;
 mod remote;
 mod restart;
+mod sdnotify;
 mod secrets;
 mod security;
 mod stdio;
