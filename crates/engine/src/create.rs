@@ -55,7 +55,8 @@ impl Engine {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Created> {
-        let namespace = self.enter_beside(self.joined(&spec)?.as_ref())?.clone();
+        let joined = self.joined(&mut spec)?;
+        let namespace = self.enter_beside(joined.as_ref())?.clone();
         if let Some(name) = &spec.name {
             names::check(name)?;
         }
@@ -133,14 +134,36 @@ impl Engine {
     }
 
     /// The container whose namespaces this one joins.
-    fn joined(&self, spec: &ContainerSpec) -> Result<Option<Record>> {
-        let network = spec.network.mode.as_deref().and_then(|m| m.strip_prefix("container:"));
-        let all = [&spec.namespaces.pid, &spec.namespaces.ipc, &spec.namespaces.uts, &spec.namespaces.cgroup];
-        let name = network.or_else(|| {
-            all.into_iter()
-                .find_map(|n| if let Namespace::Container(name) = n { Some(name.as_str()) } else { None })
-        });
-        name.map(|name| self.find(name)).transpose()
+    fn joined(&self, spec: &mut ContainerSpec) -> Result<Option<Record>> {
+        let mut found = None;
+        // (names may change hands: a container is meant)
+        let mut settle = |name: &mut String| {
+            let record = self.find(name)?;
+            name.clone_from(&record.id);
+            found.get_or_insert(record);
+            Ok::<_, Error>(())
+        };
+        if let Some(name) = spec.network.mode.as_deref().and_then(|m| m.strip_prefix("container:")) {
+            let mut name = name.to_string();
+            settle(&mut name)?;
+            spec.network.mode = Some(format!("container:{name}"));
+        }
+        let kinds = &mut spec.namespaces;
+        if let Namespace::Container(name) = &kinds.ipc {
+            let other = self.find(name)?;
+            if matches!(other.spec.namespaces.ipc, Namespace::Private | Namespace::None) {
+                return Err(Error::engine(format_args!(
+                    "joining the ipc namespace of container {} is not allowed: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                    other.id
+                )));
+            }
+        }
+        for kind in [&mut kinds.pid, &mut kinds.ipc, &mut kinds.uts, &mut kinds.cgroup] {
+            if let Namespace::Container(name) = kind {
+                settle(name)?;
+            }
+        }
+        Ok(found)
     }
 
     /// Removes what killed makers left.

@@ -146,7 +146,12 @@ fn resolver(record: &Record, network: &Mode) -> String {
         servers: &dns.dns,
         search: &dns.dns_search,
         options: &dns.dns_options,
-        forwarder: matches!(network, Mode::Pasta(_)).then_some(DNS_FORWARD),
+        forwarder: match network {
+            Mode::Pasta(options) => {
+                Some(unroot_network::value_of(options, &["--dns-forward"]).unwrap_or(DNS_FORWARD))
+            }
+            _ => None,
+        },
         shares_loopback,
     })
 }

@@ -384,6 +384,8 @@ pub struct Namespaces {
 pub struct Network {
     /// `--network`, as typed; `None` is the default. Parsed by `unroot_network::Mode`.
     pub mode: Option<String>,
+    /// Options of pasta for all containers, from containers.conf.
+    pub pasta_options: Vec<String>,
     /// `-p`, as typed and checked. Parsed by `unroot_network::PortMap`.
     pub publish: Vec<String>,
     /// `-P`.

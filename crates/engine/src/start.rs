@@ -228,7 +228,11 @@ impl Engine {
         let view = self.root_view(spec, image, Some(&record.id))?;
         let user = self.process_user(record, &view, &config)?;
         let settled = self.settle_mounts(record, &view, &user)?;
-        let network: Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
+        let mut network: Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
+        if let Mode::Pasta(options) = &mut network {
+            // (the container's own come later, and win)
+            options.splice(0..0, spec.network.pasta_options.iter().cloned());
+        }
         let network_path = match &network {
             Mode::Host => None,
             Mode::None | Mode::Pasta(_) => Some(PathBuf::new()),

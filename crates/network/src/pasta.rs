@@ -13,6 +13,15 @@ pub const DNS_FORWARD: &str = "169.254.1.1";
 /// The address at which pasta shows the host.
 pub const HOST_ADDRESS: &str = "169.254.1.2";
 
+/// The value of an option of pasta(1) among those of the user, who writes it as one word or as two.
+pub fn value_of<'a>(options: &'a [String], names: &[&str]) -> Option<&'a str> {
+    options.iter().enumerate().rev().find_map(|(at, option)| match option.split_once('=') {
+        Some((name, value)) => names.contains(&name).then_some(value),
+        None if names.contains(&option.as_str()) => options.get(at + 1).map(String::as_str),
+        None => None,
+    })
+}
+
 /// A pasta that is starting.
 #[derive(Debug)]
 pub struct Pasta {
@@ -29,10 +38,14 @@ impl Pasta {
         ports: &[PortMap],
         options: &[String],
     ) -> Result<Self, Error> {
-        let pidfile = directory.join("pasta.pid");
+        let own = || directory.join("pasta.pid");
+        let pidfile = value_of(options, &["--pid", "-P"]).map_or_else(own, PathBuf::from);
         let has = |names: &[&str]| options.iter().any(|o| names.contains(&o.split('=').next().unwrap_or(o)));
         let mut command = Command::new("pasta");
-        command.arg("--config-net").arg("--pid").arg(&pidfile);
+        command.arg("--config-net");
+        if !has(&["--pid", "-P"]) {
+            command.arg("--pid").arg(&pidfile);
+        }
         if !has(&["--dns-forward"]) {
             command.args(["--dns-forward", DNS_FORWARD]);
         }

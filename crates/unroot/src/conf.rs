@@ -183,6 +183,7 @@ impl Conf {
             .filter_map(|text| text.split_once('='))
             .map(|(name, value)| (name.trim().to_string(), value.trim().to_string()))
             .collect();
+        spec.network.pasta_options = self.texts("network", "pasta_options")?;
         if self.get("containers", "default_capabilities").is_some() {
             spec.security.default_capabilities = Some(self.texts("containers", "default_capabilities")?);
         }

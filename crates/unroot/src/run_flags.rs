@@ -580,7 +580,8 @@ fn fill_namespaces(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError
     }
     network.mode = modes.last().cloned();
     network.mode.as_deref().unwrap_or("").parse::<unroot_network::Mode>().map_err(CliError::new)?;
-    network.publish = args.all("publish").to_vec();
+    // (an empty one is none, for scripts)
+    network.publish = args.all("publish").iter().filter(|p| !p.is_empty()).cloned().collect();
     for text in &network.publish {
         unroot_network::PortMap::parse(text).map_err(CliError::new)?;
     }

@@ -35,6 +35,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         unroot_engine::spec::Namespace::Container(c) => format!("container:{c}"),
         unroot_engine::spec::Namespace::Path(p) => format!("ns:{}", p.display()),
         unroot_engine::spec::Namespace::None => "none".into(),
+        unroot_engine::spec::Namespace::Private => "private".into(),
         unroot_engine::spec::Namespace::Shareable => "shareable".into(),
         _ => default.to_string(),
     };

@@ -6,7 +6,7 @@ use crate::verbs::{VERBS, Verb};
 
 pub const VERB: Verb = Verb {
     names: &["completion"],
-    usage: "bash|zsh|fish",
+    usage: "SHELL",
     about: "Print a completion script for a shell",
     flags: Vec::new,
     interspersed: true,

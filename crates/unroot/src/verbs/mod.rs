@@ -136,12 +136,17 @@ pub fn find(words: &[String]) -> Option<(&'static Verb, usize)> {
 pub fn unknown(words: &[String]) -> Outcome {
     let program = unroot_engine::program();
     let word = &words[0];
-    let inside: Vec<&str> =
-        VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.strip_prefix(&format!("{word} "))).collect();
+    let prefix = format!("{word} ");
+    let inside: Vec<(&str, &str)> = VERBS
+        .iter()
+        .flat_map(|v| v.names.iter().map(|n| (*n, v.about)))
+        .filter_map(|(name, about)| Some((name.strip_prefix(&prefix)?, about)))
+        .collect();
     if !inside.is_empty() {
+        let group = GROUPS.iter().find(|(name, _)| name == word).map_or("", |(_, about)| about);
         let text = format!(
-            "Usage:\n  {program} {word} [command]\n\nAvailable Commands:\n{}",
-            inside.iter().map(|n| format!("  {n}\n")).collect::<String>()
+            "{group}\n\nUsage:\n  {program} {word} [command]\n\nAvailable Commands:\n{}",
+            listing(&inside)
         );
         if words.get(1).is_some_and(|w| matches!(w.as_str(), "--help" | "-h")) {
             crate::output::raw(text.as_bytes());
@@ -155,22 +160,44 @@ pub fn unknown(words: &[String]) -> Outcome {
         };
         return Err(CliError::new(missing));
     }
+    // (a flag of no verb at all)
+    let known = |word: &str| {
+        VERBS.iter().any(|v| (v.flags)().iter().any(|f| word[2..].split('=').next() == Some(f.long)))
+    };
+    if let Some(flag) = words.iter().find(|w| w.starts_with("--") && w.len() > 2 && !known(w)) {
+        return Err(CliError::new(format!("unknown flag: {flag}\nSee '{program} --help'")));
+    }
     Err(CliError::new(format!(
         "unrecognized command `{program} {word}`\nTry '{program} --help' for more information"
     )))
 }
 
+/// Words that stand before verbs.
+const GROUPS: &[(&str, &str)] = &[
+    ("container", "Manage containers"),
+    ("healthcheck", "Manage health checks"),
+    ("image", "Manage images"),
+    ("manifest", "Manage lists of images for several platforms"),
+    ("secret", "Manage secrets"),
+    ("system", "Manage unroot itself"),
+    ("volume", "Manage volumes"),
+];
+
+/// Names and what they are, in order.
+fn listing(entries: &[(&str, &str)]) -> String {
+    let mut entries: Vec<(&str, &str)> =
+        entries.iter().map(|(name, about)| (name.split(' ').next().unwrap_or(name), *about)).collect();
+    entries.sort_unstable();
+    entries.dedup_by_key(|(name, _)| *name);
+    let width = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    entries.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect()
+}
+
 /// The help of the program itself.
 pub fn overview(remote: bool) -> String {
     let program = unroot_engine::program();
-    let mut lines: Vec<(String, &str)> = VERBS.iter().map(|v| (v.names[0].to_string(), v.about)).collect();
-    lines.retain(|(name, _)| !name.contains(' '));
-    for group in ["container", "healthcheck", "image", "secret", "system", "volume"] {
-        lines.push((group.into(), "Verbs of this kind of object"));
-    }
-    lines.sort();
-    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let verbs: String = lines.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect();
+    let single = VERBS.iter().map(|v| (v.names[0], v.about)).filter(|(name, _)| !name.contains(' '));
+    let verbs = listing(&single.chain(GROUPS.iter().copied()).collect::<Vec<_>>());
     // (where another machine is named already, --remote says nothing more)
     let shown = crate::GLOBAL.iter().filter(|f| !(remote && f.long == "remote"));
     let flags: String = shown.map(|f| format!("      --{:14} {}\n", f.long, f.help)).collect();

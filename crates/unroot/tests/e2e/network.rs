@@ -75,3 +75,56 @@ fn another_containers_network() {
     assert_eq!(ours, theirs);
     host.unroot(["run", "--rm", "--network=container:nosuch", IMAGE, "true"]).fails(125, "no such container");
 }
+
+/// Namespaces of a container that shares the host's, and one that keeps its own for itself.
+#[test]
+fn other_namespaces_of_another_container() {
+    let host = Host::new();
+    host.unroot([
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--network=none",
+        "--pid=host",
+        "--ipc=private",
+        IMAGE,
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    let id = host.unroot(["inspect", "--format", "{{.ID}}", "a"]).ok();
+    let join = |flag: &str| {
+        host.unroot(["run", "--name", "b", "--network=none", flag, IMAGE, "readlink", "/proc/self/ns/pid"])
+    };
+    let hosts = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    assert_eq!(join("--pid=container:a").ok(), hosts.to_str().unwrap());
+    assert_eq!(
+        host.unroot(["inspect", "--format", "{{.HostConfig.PidMode}}", "b"]).ok(),
+        format!("container:{id}")
+    );
+    host.unroot(["rm", "b"]).ok();
+    join("--ipc=container:a").fails(125, "non-shareable IPC");
+}
+
+/// Options of pasta: the container's own, and where they change what the engine says of the network.
+#[test]
+fn options_of_pasta() {
+    let host = Host::new();
+    let pid = host.path("pasta.pid");
+    std::fs::write(&pid, "").unwrap();
+    let network =
+        format!("--network=pasta:--ns-ifname,mine,--dns-forward,192.0.2.53,--pid,{}", pid.display());
+    let script = "cat /etc/resolv.conf; ls /sys/class/net";
+    let seen = host.unroot(["run", "--rm", &network, IMAGE, "sh", "-c", script]).ok();
+    assert!(
+        seen.starts_with("nameserver 192.0.2.53\n") || seen.contains("\nnameserver 192.0.2.53\n"),
+        "{seen}"
+    );
+    assert!(seen.ends_with("lo\nmine"), "{seen}");
+    let pid = std::fs::read_to_string(&pid).unwrap();
+    let begin = std::time::Instant::now();
+    while std::path::Path::new("/proc").join(pid.trim()).exists() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "pasta {pid} is left");
+    }
+}
