@@ -114,6 +114,7 @@ impl Engine {
         };
         make_dir(&self.dirs.run_container(&record.id))?;
         crate::state::forget_unwanted(&self.dirs, &record.id);
+        crate::boot::want(&self.dirs, record);
         let (launch, volume_locks) = self.plan_launch(record, image.as_ref())?;
         let log = self.open_log(record)?;
         let config = MonitorConfig {

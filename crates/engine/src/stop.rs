@@ -56,6 +56,7 @@ pub fn kill(dirs: &Dirs, record: &Record, signal: i32) -> Result<()> {
     let handle = open_process(process).ok_or_else(not_running)?;
     if matches!(signal, 9 | 15) || record.spec.life.stop_signal == Some(signal.cast_unsigned()) {
         write_unwanted(dirs, &record.id);
+        crate::boot::forget(dirs, &record.id);
     }
     send(&handle, signal).context(|| format!("sending signal {signal} to container {}", record.id))?;
     dirs.events.container("kill", record);
@@ -74,6 +75,17 @@ fn send(process: &OwnedFd, signal: i32) -> std::result::Result<(), Errno> {
 /// Stops containers, all at once: the stop signal to each, then after the timeout SIGKILL; and waits until their
 /// monitors have recorded the exits. Those that do not run are left as they are.
 pub fn stop(
+    dirs: &Dirs,
+    records: &[&Record],
+    timeout: Option<u32>,
+    signal_of: &dyn Fn(&Record) -> i32,
+) -> Result<()> {
+    records.iter().for_each(|record| crate::boot::forget(dirs, &record.id));
+    stop_for_now(dirs, records, timeout, signal_of)
+}
+
+/// The same, but those that should run after a boot still should.
+pub(crate) fn stop_for_now(
     dirs: &Dirs,
     records: &[&Record],
     timeout: Option<u32>,

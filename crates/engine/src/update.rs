@@ -27,6 +27,9 @@ impl Engine {
         change(&mut new.spec)?;
         self.apply_limits(&old, &new)?;
         write_json(&self.dirs.container(&record.id).join("container.json"), &new)?;
+        if State::observe(&self.dirs, &new.id)?.is_live() {
+            crate::boot::want(&self.dirs, &new);
+        }
         // (a monitor that does not listen, an older one, goes on as it was told)
         let _ = unroot_monitor::attach::tell_update(&self.dirs.run_container(&record.id));
         self.dirs.events.container("update", &new);

@@ -7,6 +7,7 @@
 mod cli;
 mod conf;
 mod health_flags;
+mod hints;
 mod logging;
 mod moment;
 mod mount_flags;

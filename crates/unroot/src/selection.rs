@@ -158,6 +158,10 @@ fn holds(engine: &Engine, record: &Record, state: &State, key: &str, value: &str
             }
             Report::shown(&engine.dirs, record).map_or("none".into(), |r| r.status) == value
         }
+        "restart-policy" => record.spec.life.restart.to_string() == value,
+        "should-start-on-boot" => {
+            unroot_engine::boot::should_run(&engine.dirs, record) == matches!(value, "true" | "1")
+        }
         "pod" => false,
         "command" => record.spec.process.command.first().is_some_and(|c| c == value),
         _ => return Err(CliError::new(format!("{key} is an invalid filter"))),

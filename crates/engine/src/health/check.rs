@@ -75,7 +75,7 @@ impl Engine {
     }
 
     fn act(&self, record: &Record, action: OnFailure) -> Result<()> {
-        let stop = || crate::stop::stop(&self.dirs, &[record], None, &|r| self.stop_signal(r));
+        let stop = || crate::stop::stop_for_now(&self.dirs, &[record], None, &|r| self.stop_signal(r));
         match action {
             OnFailure::None => Ok(()),
             OnFailure::Kill => {

@@ -4,6 +4,7 @@ use crate::Global;
 use crate::cli::{Args, CliError, Flag, Outcome};
 
 mod attach;
+pub mod boot;
 mod completion;
 mod connection;
 mod create;
@@ -113,6 +114,10 @@ pub const VERBS: &[&Verb] = &[
     &volume_files::MOUNT,
     &volume_files::UNMOUNT,
     &volume_files::RELOAD,
+    &boot::ENABLE,
+    &boot::DISABLE,
+    &boot::START,
+    &boot::STOP,
     &connection::ADD,
     &connection::LIST,
     &connection::REMOVE,

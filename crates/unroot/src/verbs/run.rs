@@ -73,6 +73,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
     };
     if detach {
         output::line(&record.id);
+        crate::hints::after_detaching(&engine, &record);
         return Ok(0);
     }
     let only = args.all("attach");

@@ -36,6 +36,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
                 return Ok(Some(word));
             }
             engine.start(&record, None, false)?;
+            crate::hints::after_detaching(&engine, &record);
             Ok(Some(word))
         });
     }

@@ -157,3 +157,32 @@ fn a_restart_keeps_the_limits() {
     host.unroot(flags.iter().chain(&["sh", "-c", "cat /sys/fs/cgroup/pids.max; exit 1"])).ok();
     until("the last try is over", || host.unroot(["logs", "c"]).ok() == "7\n7\n7");
 }
+
+/// The unit for boot, as systemd runs it: stopped with the machine, the container runs again with it.
+#[test]
+fn a_unit_starts_what_should_run() {
+    if std::env::var_os("UNROOT_TEST_SYSTEMD").is_none() || !managed() {
+        return; // (the unit is written where this user's own ones are)
+    }
+    let host = Host::new();
+    let flags =
+        ["run", "-d", "--name", "c", "--restart=unless-stopped", "--stop-timeout=1", "--network=none"];
+    let done = host.unroot(flags.iter().chain(&[IMAGE, "sleep", "1000"]));
+    assert!(done.err.contains("system boot enable"), "{}", done.err);
+    let name = crate::host::host_name_of(uid()).unwrap();
+    let ends = !is_root() && !Path::new("/var/lib/systemd/linger").join(name).exists();
+    assert_eq!(done.err.contains("loginctl enable-linger"), ends, "{}", done.err);
+    let again = host.unroot(["start", "c"]);
+    assert_eq!(again.err, "", "once is enough");
+    host.unroot(["system", "boot", "enable"]).ok();
+    let running = || host.unroot(["inspect", "--format", "{{.State.Running}}", "c"]).ok();
+    for _ in 0..2 {
+        systemctl(&["start", "unroot-boot.service"]);
+        assert_eq!(systemctl(&["is-active", "unroot-boot.service"]), "active\n");
+        assert_eq!(running(), "true");
+        systemctl(&["stop", "unroot-boot.service"]);
+        assert_eq!(running(), "false");
+    }
+    host.unroot(["system", "boot", "disable"]).ok();
+    assert_ne!(systemctl(&["is-enabled", "unroot-boot.service"]), "enabled\n");
+}
