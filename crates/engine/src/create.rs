@@ -117,7 +117,18 @@ impl Engine {
     fn take_volumes(&self, spec: &mut ContainerSpec) -> Result<()> {
         for text in spec.files.volumes_from.clone() {
             let (name, options) = text.split_once(':').unwrap_or((&text, ""));
-            let other = self.find(name)?;
+            let given: Vec<&str> = options.split(',').filter(|o| !o.is_empty()).collect();
+            if let Some(other) = given.iter().find(|o| !matches!(**o, "z" | "ro" | "rw")) {
+                return Err(Error::engine(format_args!(
+                    "invalid option {other:?} specified - volumes from another container can only use z,ro,rw options"
+                )));
+            }
+            if given.iter().filter(|o| **o != "z").count() > 1 {
+                return Err(Error::engine("cannot set ro or rw options more than once"));
+            }
+            let other = self.find(name).map_err(|e| {
+                Error::new(e.kind(), format_args!("looking up container {name:?} for volumes-from: {e}"))
+            })?;
             for mount in other.spec.files.mounts.iter().filter(|m| m.kind != MountKind::Tmpfs) {
                 if spec.files.mounts.iter().any(|m| m.target == mount.target) {
                     continue;
@@ -343,7 +354,11 @@ impl Engine {
         }
         let mut mounts = record.spec.files.mounts.clone();
         for (n, mount) in mounts.iter_mut().enumerate() {
-            if mount.options.iter().any(|o| o == "O") {
+            if mount.kind == MountKind::Image {
+                self.check_image_mount(mount)?;
+            }
+            let writes = mount.kind == MountKind::Image && mount.options.iter().any(|o| o == "rw");
+            if writes || mount.options.iter().any(|o| o == "O") {
                 self.overlay_dirs(mount, temporary, &record.id, n)?;
             }
             if mount.kind != MountKind::Volume {
@@ -352,7 +367,9 @@ impl Engine {
             let anonymous = mount.source.is_empty();
             let name = if anonymous { names::new_id()? } else { mount.source.clone() };
             if volumes.get(&name).map_err(Error::engine)?.is_none() {
-                let new = NewVolume { name: name.clone(), anonymous, ..NewVolume::default() };
+                let options = mount.options.iter().filter_map(|o| o.strip_prefix("volume-opt="));
+                let options = options.map(str::to_string).collect();
+                let new = NewVolume { name: name.clone(), anonymous, options, ..NewVolume::default() };
                 match self.create_volume(new) {
                     Err(e) if e.kind() != ErrorKind::InUse => return Err(e),
                     _ => {}
@@ -382,6 +399,10 @@ impl Engine {
             let upper = temporary.join(format!("overlay-{n}-upper"));
             let _ = fs::set_permissions(&upper, fs::Permissions::from_mode(meta.mode() & 0o7777));
             let _ = std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid()));
+        } else {
+            // (the files of an image)
+            let upper = temporary.join(format!("overlay-{n}-upper"));
+            let _ = fs::set_permissions(&upper, fs::Permissions::from_mode(0o755));
         }
         Ok(())
     }

@@ -299,7 +299,8 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
     let mut all = base_mounts(spec, facts)?;
     for (name, path) in facts.files {
         let source = facts.run_dir.join(name);
-        let mut options = vec!["bind", "rprivate", "nosuid", "nodev", "noexec"];
+        // (a directory that the user mounts read-only may lack it)
+        let mut options = vec!["bind", "rprivate", "nosuid", "nodev", "noexec", "optional"];
         if spec.files.read_only {
             options.push("ro");
         }
@@ -332,11 +333,6 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
         let at = all.len() - facts.files.len() - usize::from(facts.init.is_some());
         all.insert(at, mount(path, "tmpfs", "tmpfs", options));
     }
-    // what the user mounts replaces what would be there, and parents come before their children
-    all.retain(|m| !wanted.iter().any(|w| w.destination == m.destination));
-    let mut wanted = wanted;
-    wanted.sort_by_key(|m| m.destination.trim_end_matches('/').matches('/').count());
-    all.extend(wanted);
     if let Some(dir) = facts.notify {
         let options = ["bind", "rprivate", "nosuid", "nodev", "noexec"];
         all.push(mount("/run/notify", "bind", &dir.to_string_lossy(), &options));
@@ -345,6 +341,10 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
         let options = ["bind", "rprivate", "nosuid", "nodev", "noexec", "ro"];
         all.push(mount(path, "bind", &file.to_string_lossy(), &options));
     }
+    // what the user mounts replaces what would be there, and parents come before their children
+    all.retain(|m| !wanted.iter().any(|w| w.destination == m.destination));
+    all.extend(wanted);
+    all.sort_by_key(|m| m.destination.trim_end_matches('/').matches('/').count());
     Ok(all)
 }
 
@@ -443,7 +443,7 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
         .filter(|o| {
             !matches!(o.as_str(), "z" | "Z" | "U" | "copy" | "nocopy" | "O" | "notmpcopyup" | "chown=true")
         })
-        .filter(|o| !o.starts_with("upperdir=") && !o.starts_with("workdir="))
+        .filter(|o| !["upperdir=", "workdir=", "volume-opt="].iter().any(|p| o.starts_with(p)))
         .cloned()
         .collect();
     match wanted.kind {
@@ -451,8 +451,8 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
             if has("O") {
                 return overlay_mount(wanted);
             }
-            if !has("bind") && !has("rbind") {
-                options.insert(0, "rbind".into());
+            for default in volume_defaults(wanted) {
+                options.insert(0, default.into());
             }
             if !options
                 .iter()
@@ -479,6 +479,7 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
             let kind = if wanted.kind == MountKind::Tmpfs { "tmpfs" } else { "ramfs" };
             Ok(Mount { destination: wanted.target.clone(), kind: kind.into(), source: kind.into(), options })
         }
+        MountKind::Image => Ok(image_mount(wanted)),
         MountKind::Filesystem => {
             let kind = options.iter().find_map(|o| o.strip_prefix("fstype=")).unwrap_or_default().to_string();
             options.retain(|o| !o.starts_with("fstype="));
@@ -499,6 +500,35 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
             })
         }
     }
+}
+
+/// What a bind or a volume is besides what was asked for.
+pub fn volume_defaults(wanted: &crate::spec::Mount) -> Vec<&'static str> {
+    let has = |names: &[&str]| wanted.options.iter().any(|o| names.contains(&o.as_str()));
+    let of_volumes = wanted.kind == MountKind::Volume;
+    let mut all = Vec::new();
+    all.extend((of_volumes && !has(&["suid", "nosuid"])).then_some("nosuid"));
+    all.extend((of_volumes && !has(&["dev", "nodev"])).then_some("nodev"));
+    all.extend((!has(&["bind", "rbind"])).then_some("rbind"));
+    all
+}
+
+/// An image's layers; without a directory to write to, read-only.
+fn image_mount(wanted: &crate::spec::Mount) -> Mount {
+    let destination = wanted.target.clone();
+    let layers: Vec<&str> = wanted.options.iter().filter_map(|o| o.strip_prefix("lowerdir+=")).collect();
+    let writes = wanted.options.iter().any(|o| o.starts_with("upperdir="));
+    let mut options: Vec<String> = Vec::new();
+    if let ([only], false) = (&layers[..], writes) {
+        // (an overlay has two layers at least)
+        options.extend(["bind", "rprivate", "ro", "nosuid", "nodev"].map(String::from));
+        return Mount { destination, kind: "bind".into(), source: only.to_string(), options };
+    }
+    let parts = ["lowerdir+=", "upperdir=", "workdir="];
+    options.extend(wanted.options.iter().filter(|o| parts.iter().any(|p| o.starts_with(p))).cloned());
+    options.extend(["userxattr", "nosuid", "nodev"].map(String::from));
+    options.extend((!writes).then(|| "ro".into()));
+    Mount { destination, kind: "overlay".into(), source: "overlay".into(), options }
 }
 
 fn overlay_mount(wanted: &crate::spec::Mount) -> Result<Mount> {

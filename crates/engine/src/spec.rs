@@ -318,6 +318,8 @@ pub enum MountKind {
     Ramfs,
     /// Host paths by pattern.
     Glob,
+    /// Files of an image, by its name.
+    Image,
     /// A filesystem of the kind that the option `fstype=` names, from a device.
     Filesystem,
 }

@@ -406,7 +406,7 @@ impl Engine {
     }
 
     /// Layers as the container's own map needs them: copies with their owners shifted, made once for a map.
-    fn mapped_layers(&self, named: &Named, maps: &IdMaps) -> Result<Vec<PathBuf>> {
+    pub(crate) fn mapped_layers(&self, named: &Named, maps: &IdMaps) -> Result<Vec<PathBuf>> {
         let shift = |uid: u32, gid: u32| Some((maps.uid.to_outside(uid)?, maps.gid.to_outside(gid)?));
         let key = format!("{}{}", maps.uid, maps.gid);
         self.store.mapped_layers(&named.image, &key, &shift).map_err(Error::engine)

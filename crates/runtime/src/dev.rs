@@ -85,9 +85,14 @@ fn bind(root: &OwnedFd, source: &Path, target: &str) -> Result<(), SyscallError>
 /// Opens a new terminal of the container's own devpts: its master and its slave.
 pub fn open_terminal(root: &OwnedFd) -> Result<(OwnedFd, OwnedFd), SyscallError> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master =
-        rustix::fs::openat2(root, "dev/pts/ptmx", flags, Mode::empty(), rustix::fs::ResolveFlags::IN_ROOT)
-            .map_err(|e| SyscallError::new("open(\"/dev/pts/ptmx\")", e))?;
+    let master = unroot_sys::path::openat2(
+        root,
+        "dev/pts/ptmx",
+        flags,
+        Mode::empty(),
+        rustix::fs::ResolveFlags::IN_ROOT,
+    )
+    .map_err(|e| SyscallError::new("open(\"/dev/pts/ptmx\")", e))?;
     rustix::pty::unlockpt(&master).map_err(|e| SyscallError::new("ioctl(TIOCSPTLCK)", e))?;
     let slave = rustix::pty::ioctl_tiocgptpeer(
         &master,

@@ -221,6 +221,7 @@ fn complete(request: &Request<'_>) -> Result<serde_json::Value, Error> {
     }
     spec.linux.seccomp = seccomp::document(request.seccomp, &spec.process.capabilities)?;
     for mount in &mut spec.mounts {
+        mount.options.retain(|o| o != "optional");
         if mount.kind == "overlay" {
             mount.options.iter_mut().for_each(|o| *o = o.replace("lowerdir+=", "lowerdir="));
         }

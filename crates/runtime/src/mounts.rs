@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_create,
@@ -15,6 +15,7 @@ use rustix::mount::{
 
 use unroot_sys::SyscallError;
 use unroot_sys::mount::{attr, set_attributes};
+use unroot_sys::path::openat2;
 
 use crate::rootfs::{attach, clone_tree, log_of};
 use crate::spec::Mount;
@@ -29,6 +30,8 @@ pub struct Options {
     propagation: Option<MountPropagationFlags>,
     data: Vec<(String, Option<String>)>,
     copy_up: bool,
+    /// Where it cannot be made on a read-only filesystem it is left out.
+    optional: bool,
 }
 
 impl Options {
@@ -87,6 +90,7 @@ impl Options {
             "unbindable" => self.propagation = Some(MountPropagationFlags::UNBINDABLE),
             "runbindable" => self.propagation = Some(recursive(MountPropagationFlags::UNBINDABLE)),
             "tmpcopyup" => self.copy_up = true,
+            "optional" => self.optional = true,
             _ => self.data.push(match option.split_once('=') {
                 Some((key, value)) => (key.into(), Some(value.into())),
                 None => (option.into(), None),
@@ -202,9 +206,13 @@ pub fn make(root: &OwnedFd, prepared: &Prepared<'_>) -> Result<(), SyscallError>
         None => (Some(new_filesystem(mount, options)?), true),
     };
     let tree = mounted.as_ref().or(tree.as_ref().map(|(fd, _)| fd)).expect("one of both");
-    let target = ensure(root, &mount.destination, is_dir)?;
-    if options.copy_up && is_dir {
-        copy_up(root, &mount.destination, tree)?;
+    let copies = options.copy_up && is_dir && open_in(root, &mount.destination).is_ok();
+    let target = match ensure(root, &mount.destination, is_dir) {
+        Err(e) if options.optional && e.errno == Errno::ROFS => return Ok(()),
+        other => other?,
+    };
+    if copies {
+        copy_up(root, &mount.destination, tree, options)?;
     }
     attach(tree, &target, &format!("{} on {}", mount.kind, mount.destination))?;
     propagate(root, mount, options)
@@ -250,7 +258,8 @@ fn new_filesystem(mount: &Mount, options: &Options) -> Result<OwnedFd, SyscallEr
             None => fsconfig_set_flag(context.as_fd(), key.as_str()),
         }
         .map_err(|e| {
-            failed(&format!("mount option {key}={}", value.as_deref().unwrap_or("")), Some(&context), e)
+            let value = value.as_ref().map(|v| format!("={v}")).unwrap_or_default();
+            failed(&format!("mount option {key}{value}"), Some(&context), e)
         })?;
     }
     fsconfig_create(context.as_fd()).map_err(|e| failed("mount", Some(&context), e))?;
@@ -388,7 +397,7 @@ pub fn read_only(root: &OwnedFd, paths: &[String]) -> Result<(), SyscallError> {
 }
 
 /// Copies what the image has at a path into a new tmpfs that will be mounted there.
-fn copy_up(root: &OwnedFd, path: &str, new: &OwnedFd) -> Result<(), SyscallError> {
+fn copy_up(root: &OwnedFd, path: &str, new: &OwnedFd, options: &Options) -> Result<(), SyscallError> {
     let from = match openat2(
         root,
         relative(path),
@@ -407,7 +416,18 @@ fn copy_up(root: &OwnedFd, path: &str, new: &OwnedFd) -> Result<(), SyscallError
     if !is_empty(&to).map_err(|e| SyscallError::new("read directory", e))? {
         return Ok(());
     }
-    copy_directory(&from, &to).map_err(|e| SyscallError::new(format!("tmpcopyup of {path:?}"), e))
+    let failed = |e| SyscallError::new(format!("tmpcopyup of {path:?}"), e);
+    copy_directory(&from, &to).map_err(failed)?;
+    // (what was asked for goes before what the image has)
+    let number = |name: &str, radix| options.value(name).and_then(|v| u32::from_str_radix(v, radix).ok());
+    let (uid, gid) = (number("uid", 10).map(owner), number("gid", 10).map(group));
+    if uid.is_some() || gid.is_some() {
+        rustix::fs::fchown(&to, uid, gid).map_err(failed)?;
+    }
+    match number("mode", 8) {
+        Some(mode) => rustix::fs::fchmod(&to, Mode::from_raw_mode(mode & 0o7777)).map_err(failed),
+        None => Ok(()),
+    }
 }
 
 fn is_empty(dir: &OwnedFd) -> Result<bool, Errno> {

@@ -39,7 +39,8 @@ impl Files {
         let missing = || Error::Invalid(format!("archive has no {name}"));
         match self {
             Files::Directory(dir) => {
-                use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+                use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
+                use unroot_sys::path::openat2;
                 let root = openat(CWD, dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
                     .call(|| format!("open {}", dir.display()))?;
                 openat2(&root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)

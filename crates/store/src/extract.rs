@@ -17,10 +17,11 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
     chmodat, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat,
-    openat2, symlinkat, unlinkat, utimensat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
+use unroot_sys::path::openat2;
 
 use crate::layer::IdCheck;
 use crate::{Call as _, Error, Result, invalid};

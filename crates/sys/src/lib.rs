@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod error;
 pub mod mount;
 pub mod ns;
+pub mod path;
 pub mod process;
 pub mod seccomp;
 pub mod signal;

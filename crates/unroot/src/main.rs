@@ -6,6 +6,7 @@
 
 mod cli;
 mod conf;
+mod glob;
 mod health_flags;
 mod hints;
 mod logging;

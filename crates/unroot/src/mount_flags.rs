@@ -3,6 +3,7 @@
 use unroot_engine::spec::{Mount, MountKind};
 
 use crate::cli::{Args, CliError};
+use crate::glob;
 
 /// All mounts that were asked for.
 pub fn all(args: &Args) -> Result<Vec<Mount>, CliError> {
@@ -15,7 +16,8 @@ pub fn all(args: &Args) -> Result<Vec<Mount>, CliError> {
     }
     for text in args.all("tmpfs") {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
-        let options = options.split(',').filter(|o| !o.is_empty()).map(str::to_string).collect();
+        let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(str::to_string).collect();
+        check_memory(&options)?;
         mounts.push(Mount {
             kind: MountKind::Tmpfs,
             source: String::new(),
@@ -50,58 +52,85 @@ fn absolute(target: &str) -> Result<String, CliError> {
     Ok(format!("/{}", parts.join("/")))
 }
 
-const BIND_OPTIONS: [&str; 31] = [
-    "ro",
-    "rw",
-    "rro",
-    "z",
-    "Z",
-    "U",
-    "O",
-    "bind",
-    "rbind",
-    "private",
-    "rprivate",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "unbindable",
-    "runbindable",
-    "exec",
-    "noexec",
-    "suid",
-    "nosuid",
-    "dev",
-    "nodev",
-    "copy",
-    "nocopy",
-    "noatime",
-    "strictatime",
-    "relatime",
-    "nodiratime",
-    "consistent",
-    "cached",
+/// Options of which only one may be given, and how an error calls them.
+const GROUPS: [(&[&str], &str); 7] = [
+    (&["ro", "rw", "rro"], "'rw' or 'ro' option"),
+    (&["z", "Z", "O"], "'z', 'Z', or 'O' option"),
+    (&["suid", "nosuid"], "'nosuid' or 'suid' option"),
+    (&["dev", "nodev"], "'nodev' or 'dev' option"),
+    (&["exec", "noexec"], "'noexec' or 'exec' option"),
+    (&["bind", "rbind"], "'bind' or 'rbind' option"),
+    (&["copy", "nocopy"], "'copy' or 'nocopy' option"),
 ];
 
+const PROPAGATIONS: [&str; 8] =
+    ["private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"];
+
+/// Further ones.
+const OTHERS: [&str; 8] =
+    ["U", "noatime", "strictatime", "relatime", "nodiratime", "consistent", "cached", "delegated"];
+
 fn check_options(options: &[String], text: &str) -> Result<Vec<String>, CliError> {
+    let given = |names: &[&str]| options.iter().filter(|o| names.contains(&o.as_str())).count();
+    let too_many = |what: &str| {
+        Err(CliError::new(format!("invalid options {:?}, can only specify 1 {what}", options.join(", "))))
+    };
     for option in options {
-        let known = BIND_OPTIONS.contains(&option.as_str())
-            || option.starts_with("upperdir=")
-            || option.starts_with("workdir=")
-            || option.starts_with("subpath=");
+        let known = GROUPS.iter().any(|(names, _)| names.contains(&option.as_str()))
+            || PROPAGATIONS.contains(&option.as_str())
+            || OTHERS.contains(&option.as_str())
+            || ["upperdir=", "workdir=", "subpath=", "volume-opt="].iter().any(|p| option.starts_with(p));
         if !known {
-            return Err(CliError::new(format!(
-                "invalid option \"{option}\" in {text}: unknown mount option"
-            )));
+            let hint = (option.split('=').next() == Some("idmap"))
+                .then_some("--userns=keep-id, --uidmap and U give files to a container's users");
+            let error = CliError::new(format!("invalid option type {option:?} in {text}"));
+            return Err(hint.into_iter().fold(error, |error, hint| error.with_hint(hint)));
         }
+    }
+    if let Some((_, what)) = GROUPS.iter().find(|(names, _)| given(names) > 1) {
+        return too_many(what);
+    }
+    if given(&PROPAGATIONS) > 1 {
+        return too_many("'[r]shared', '[r]private', '[r]slave' or '[r]unbindable' option");
     }
     if options.iter().any(|o| matches!(o.as_str(), "z" | "Z"))
         && std::path::Path::new("/sys/fs/selinux/enforce").exists()
     {
         return Err(CliError::new(format!("{text}: SELinux is on, and its labels (z, Z) are not there yet")));
     }
-    Ok(options.iter().filter(|o| !matches!(o.as_str(), "consistent" | "cached")).cloned().collect())
+    let moot = |o: &String| matches!(o.as_str(), "consistent" | "cached" | "delegated");
+    Ok(options.iter().filter(|o| !moot(o)).cloned().collect())
+}
+
+/// Options of a tmpfs.
+fn check_memory(options: &[String]) -> Result<(), CliError> {
+    for option in options {
+        let flags = [
+            "ro",
+            "rw",
+            "suid",
+            "nosuid",
+            "dev",
+            "nodev",
+            "exec",
+            "noexec",
+            "noatime",
+            "relatime",
+            "strictatime",
+            "nodiratime",
+            "tmpcopyup",
+            "notmpcopyup",
+            "noswap",
+        ];
+        let values = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "mpol"];
+        let known = flags.contains(&option.as_str())
+            || PROPAGATIONS.contains(&option.as_str())
+            || option.split_once('=').is_some_and(|(key, _)| values.contains(&key));
+        if !known {
+            return Err(CliError::new(format!("unknown mount option {option:?}: invalid mount option")));
+        }
+    }
+    Ok(())
 }
 
 /// `[SOURCE:]TARGET[:OPTIONS]`: a source with a slash is a path, else a volume's name.
@@ -127,7 +156,7 @@ fn volume(text: &str) -> Result<Mount, CliError> {
     let options = check_options(&options, text)?;
     let is_path = source.starts_with('/') || source.starts_with('.');
     let source = match is_path {
-        true => std::path::absolute(source).map_err(CliError::new)?.to_string_lossy().into_owned(),
+        true => full(source)?,
         false => source.to_string(),
     };
     if !is_path && !source.is_empty() {
@@ -141,104 +170,107 @@ fn volume(text: &str) -> Result<Mount, CliError> {
     Ok(Mount { kind, source, target: absolute(target)?, options })
 }
 
+fn full(path: &str) -> Result<String, CliError> {
+    Ok(std::path::absolute(path).map_err(CliError::new)?.to_string_lossy().into_owned())
+}
+
 /// `type=...,src=...,dst=...,...`
 fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
     let mut mount = Mount { kind: MountKind::Volume, ..Mount::default() };
-    let mut has_type = false;
+    if let Some(kind) = text.split(',').find_map(|part| part.strip_prefix("type=")) {
+        mount.kind = match kind {
+            "bind" => MountKind::Bind,
+            "volume" => MountKind::Volume,
+            "tmpfs" => MountKind::Tmpfs,
+            "ramfs" => MountKind::Ramfs,
+            "devpts" => MountKind::Devpts,
+            "glob" => MountKind::Glob,
+            "image" => MountKind::Image,
+            other => return Err(CliError::new(format!("invalid filesystem type \"{other}\""))),
+        };
+    }
     for part in text.split(',') {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        let on = matches!(value, "" | "true" | "1");
-        match key {
-            "type" => {
-                has_type = true;
-                mount.kind = match value {
-                    "bind" => MountKind::Bind,
-                    "volume" => MountKind::Volume,
-                    "tmpfs" => MountKind::Tmpfs,
-                    "ramfs" => MountKind::Ramfs,
-                    "devpts" => MountKind::Devpts,
-                    "glob" => MountKind::Glob,
-                    other => return Err(CliError::new(format!("invalid filesystem type \"{other}\""))),
-                }
-            }
-            "src" | "source" => mount.source = value.into(),
-            "dst" | "destination" | "target" => mount.target = absolute(value)?,
-            "ro" | "readonly" => mount.options.push(if on { "ro" } else { "rw" }.into()),
-            "rw" => mount.options.push(if on { "rw" } else { "ro" }.into()),
-            "bind-propagation" => mount.options.push(value.into()),
-            "bind-nonrecursive" => mount.options.push("bind".into()),
-            "tmpfs-size" | "size" => mount.options.push(format!("size={value}")),
-            "tmpfs-mode" | "mode" => mount.options.push(format!("mode={value}")),
-            "subpath" | "volume-subpath" if mount.kind == MountKind::Volume => {
-                mount.options.push(format!("subpath={value}"));
-            }
-            "relabel" => mount.options.push(if value == "private" { "Z" } else { "z" }.into()),
-            "U" | "chown" => mount.options.extend(on.then(|| "U".into())),
-            "notmpcopyup" | "tmpcopyup" | "noexec" | "nosuid" | "nodev" | "exec" | "suid" | "dev" | "rro"
-            | "nocopy" | "copy" => mount.options.push(key.into()),
-            "uid" | "gid" | "max" | "ptmxmode"
-                if matches!(mount.kind, MountKind::Devpts | MountKind::Tmpfs) =>
-            {
-                mount.options.push(part.into())
-            }
-            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable"
-            | "runbindable" => mount.options.push(key.into()),
-            "consistency" => {}
-            _ => return Err(CliError::new(format!("{key}: invalid mount option"))),
-        }
+        option(&mut mount, part, key, value)?;
     }
-    let _ = has_type;
     if mount.kind == MountKind::Glob {
-        return glob(&mount, text);
+        return globbed(&mount, text);
     }
     if mount.target.is_empty() {
         return Err(CliError::new("must set volume destination"));
     }
-    if mount.kind == MountKind::Bind {
-        if mount.source.is_empty() {
-            return Err(CliError::new("must set source for bind mounts"));
+    match mount.kind {
+        MountKind::Bind => {
+            let source = if mount.source.is_empty() { &mount.target } else { &mount.source };
+            mount.source = full(source)?;
         }
-        mount.source =
-            std::path::absolute(&mount.source).map_err(CliError::new)?.to_string_lossy().into_owned();
+        MountKind::Image if mount.source.is_empty() => {
+            return Err(CliError::new("must set source and destination for image volume"));
+        }
+        _ => {}
     }
-    if matches!(mount.kind, MountKind::Bind | MountKind::Volume) {
-        mount.options = check_options(&mount.options, text)?;
+    match mount.kind {
+        MountKind::Bind | MountKind::Volume => mount.options = check_options(&mount.options, text)?,
+        MountKind::Tmpfs | MountKind::Ramfs => check_memory(&mount.options)?,
+        _ => {}
     }
     Ok(vec![mount])
 }
 
-/// All paths that match, each below the target by its own name.
-fn glob(mount: &Mount, text: &str) -> Result<Vec<Mount>, CliError> {
-    let (dir, pattern) = mount
-        .source
-        .rsplit_once('/')
-        .ok_or_else(|| CliError::new(format!("{text}: a glob's source is an absolute path")))?;
-    let entries = std::fs::read_dir(if dir.is_empty() { "/" } else { dir })
-        .map_err(|e| CliError::new(format!("{text}: read {dir}: {e}")))?;
-    let mut found: Vec<String> = entries
-        .flatten()
-        .filter_map(|e| e.file_name().into_string().ok())
-        .filter(|name| {
-            unroot_engine::plan::glob(pattern, name) && (!name.starts_with('.') || pattern.starts_with('.'))
-        })
-        .collect();
-    found.sort();
+fn option(mount: &mut Mount, part: &str, key: &str, value: &str) -> Result<(), CliError> {
+    let on = matches!(value, "" | "true" | "1");
+    let memory = matches!(mount.kind, MountKind::Tmpfs | MountKind::Ramfs);
+    let mut add = |option: String| mount.options.push(option);
+    match key {
+        "type" | "consistency" => {}
+        "src" | "source" => mount.source = value.into(),
+        "dst" | "destination" | "target" => mount.target = absolute(value)?,
+        "ro" | "readonly" => add(if on { "ro" } else { "rw" }.into()),
+        "rw" | "readwrite" => add(if on { "rw" } else { "ro" }.into()),
+        "bind-propagation" => add(value.into()),
+        "bind-nonrecursive" => add(if on { "bind" } else { "rbind" }.into()),
+        "tmpfs-size" | "size" if memory => add(format!("size={value}")),
+        "tmpfs-mode" | "mode" if memory || mount.kind == MountKind::Devpts => add(format!("mode={value}")),
+        "subpath" | "volume-subpath" if mount.kind == MountKind::Volume => {
+            add(format!("subpath={value}"));
+        }
+        "volume-opt" if mount.kind == MountKind::Volume => add(part.into()),
+        "relabel" if matches!(value, "private" | "shared") => {
+            add(if value == "private" { "Z" } else { "z" }.into());
+        }
+        "U" | "chown" if on => add("U".into()),
+        "U" | "chown" => {}
+        "uid" | "gid" if memory || mount.kind == MountKind::Devpts => add(part.into()),
+        "max" | "ptmxmode" if mount.kind == MountKind::Devpts => add(part.into()),
+        "notmpcopyup" | "tmpcopyup" | "noexec" | "nosuid" | "nodev" | "exec" | "suid" | "dev" | "rro"
+        | "nocopy" | "copy" | "O" | "z" | "Z" => add(key.into()),
+        key if PROPAGATIONS.contains(&key) => add(key.into()),
+        _ => return Err(CliError::new(format!("{key}: invalid mount option"))),
+    }
+    Ok(())
+}
+
+/// All paths that match: each below the target by its own name, or where it is on the host.
+fn globbed(mount: &Mount, text: &str) -> Result<Vec<Mount>, CliError> {
+    if !mount.source.starts_with('/') {
+        return Err(CliError::new(format!("{text}: a glob's source is an absolute path")));
+    }
+    let options = check_options(&mount.options, text)?;
+    let found = glob::paths(&mount.source);
     if found.is_empty() {
         return Err(CliError::new(format!("no file paths matching glob \"{}\"", mount.source)));
     }
-    let target = |name: &str| match mount.target.is_empty() {
-        true => format!("{dir}/{name}"),
-        false => format!("{}/{name}", mount.target),
+    let target = |path: &str| match mount.target.is_empty() {
+        true => path.to_string(),
+        false => format!("{}/{}", mount.target, path.rsplit('/').next().unwrap_or(path)),
     };
-    Ok(found
-        .iter()
-        .map(|name| Mount {
-            kind: MountKind::Bind,
-            source: format!("{dir}/{name}"),
-            target: target(name),
-            options: mount.options.clone(),
-        })
-        .collect())
+    let of = |path: &String| Mount {
+        kind: MountKind::Bind,
+        source: path.clone(),
+        target: target(path),
+        options: options.clone(),
+    };
+    Ok(found.iter().map(of).collect())
 }
 
 #[cfg(test)]
@@ -257,7 +289,13 @@ mod tests {
         assert_eq!(of("/b"), "Volume  /b ");
         assert_eq!(of(":/b"), "host directory cannot be empty");
         assert_eq!(of("/a:b"), "invalid container path \"b\", must be an absolute path");
-        assert!(of("/a:/b:bogus").contains("bogus"));
+        assert!(of("/a:/b:bogus").starts_with("invalid option type \"bogus\""));
+        assert!(
+            of("/a:/b:ro,rw")
+                .starts_with("invalid options \"ro, rw\", can only specify 1 'rw' or 'ro' option")
+        );
+        assert!(of("/a:/b:U,z,Z").contains("can only specify 1 'z', 'Z', or 'O' option"));
+        assert!(of("/a:/b:shared,rslave").contains("can only specify 1 '[r]shared'"));
         assert!(of("a:b:c:d").starts_with("incorrect volume format"));
     }
 
@@ -271,9 +309,13 @@ mod tests {
                 .unwrap_or_else(|e| e.text.unwrap())
         };
         assert_eq!(of("type=bind,src=/a,dst=/b,readonly"), "Bind /a /b ro");
+        assert_eq!(of("src=/a,dst=/b,type=bind"), "Bind /a /b ");
+        assert_eq!(of("type=bind,dst=/b"), "Bind /b /b ");
         assert_eq!(of("type=tmpfs,dst=/t,tmpfs-size=1m"), "Tmpfs  /t size=1m");
         assert_eq!(of("type=bind,src=/a"), "must set volume destination");
         assert_eq!(of("type=nosuch,dst=/b"), "invalid filesystem type \"nosuch\"");
         assert_eq!(of("type=bind,src=/a,dst=/b,wat"), "wat: invalid mount option");
+        assert_eq!(of("type=bind,src=/a,dst=/b,size=1m"), "size: invalid mount option");
+        assert_eq!(of("type=tmpfs,dst=/b,copy"), "unknown mount option \"copy\": invalid mount option");
     }
 }

@@ -229,12 +229,25 @@ fn mounts(record: &Record) -> Vec<Value> {
                 "Destination": m.target,
                 "Driver": if volume.is_some() { "local" } else { "" },
                 "Mode": "",
-                "Options": m.options.iter().filter(|o| *o != "tmpcopyup").collect::<Vec<_>>(),
+                "Options": mount_options(m),
                 "RW": !m.options.iter().any(|o| o == "ro"),
                 "Propagation": m.options.iter().find(|o| o.contains("private") || o.contains("shared") || o.contains("slave")).cloned().unwrap_or_else(|| "rprivate".into()),
             })
         })
         .collect()
+}
+
+fn is_propagation(option: &str) -> bool {
+    let plain = option.strip_prefix('r').unwrap_or(option);
+    matches!(plain, "private" | "shared" | "slave" | "unbindable")
+}
+
+/// Options of a bind or volume with those that nobody has to ask for; propagation is shown apart.
+fn mount_options(mount: &unroot_engine::spec::Mount) -> Vec<String> {
+    let own = ["tmpcopyup", "z", "Z", "U", "copy", "nocopy", "rw"];
+    let given = mount.options.iter().filter(|o| !own.contains(&o.as_str()) && !is_propagation(o));
+    let defaults = unroot_engine::plan::volume_defaults(mount).into_iter().map(str::to_string);
+    given.cloned().chain(defaults).collect()
 }
 
 fn binds(record: &Record) -> Vec<String> {
@@ -247,7 +260,11 @@ fn binds(record: &Record) -> Vec<String> {
         .mounts
         .iter()
         .filter(|m| !m.source.is_empty())
-        .map(|m| format!("{}:{}", name(m), m.target))
+        .map(|m| {
+            let propagation = m.options.iter().find(|o| is_propagation(o)).map_or("rprivate", String::as_str);
+            let options = [vec![propagation.to_string()], mount_options(m)].concat().join(",");
+            format!("{}:{}:{options}", name(m), m.target)
+        })
         .collect()
 }
 

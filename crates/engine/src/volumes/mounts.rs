@@ -48,6 +48,7 @@ impl Engine {
                 record.volumes.iter().find(|v| v.target == mount.target && mount.kind == MountKind::Volume);
             let mount = match used {
                 Some(used) => self.settle_volume(record, mount, used, view, &owner, &mut settled)?,
+                None if mount.kind == MountKind::Image => self.settle_image(record, mount)?,
                 None => mount.clone(),
             };
             if mount.options.iter().any(|o| o == "U") && is_path(&mount) {
@@ -57,6 +58,37 @@ impl Engine {
             settled.mounts.push(mount);
         }
         Ok(settled)
+    }
+
+    /// An image that a container mounts is here.
+    pub(crate) fn check_image_mount(&self, mount: &mut Mount) -> Result<()> {
+        let named = self.local_image(&mount.source)?.ok_or_else(|| {
+            Error::not_found(format_args!(
+                "creating image volume {:?}:{:?}: {}: image not known",
+                mount.source, mount.target, mount.source
+            ))
+        })?;
+        mount.options.push(format!("image-id={}", named.image.id));
+        Ok(())
+    }
+
+    fn settle_image(&self, record: &Record, mount: &Mount) -> Result<Mount> {
+        let gone = || {
+            Error::not_found(format_args!(
+                "image {} of container {} is gone: image not known",
+                mount.source, record.name
+            ))
+        };
+        let id = mount.options.iter().find_map(|o| o.strip_prefix("image-id=")).ok_or_else(gone)?;
+        let image = self.store.image_by_id(id).map_err(Error::engine)?.ok_or_else(gone)?;
+        let named = crate::images::Named { image, name: mount.source.clone() };
+        let layers = match &record.maps {
+            None => self.store.lower_dirs(&named.image),
+            Some(maps) => self.mapped_layers(&named, maps)?,
+        };
+        let mut mount = mount.clone();
+        mount.options.extend(layers.iter().map(|dir| format!("lowerdir+={}", dir.display())));
+        Ok(mount)
     }
 
     fn settle_volume(

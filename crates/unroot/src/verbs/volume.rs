@@ -280,6 +280,9 @@ fn inspect(global: &Global, args: &Args) -> Outcome {
     for name in &args.rest {
         match engine.find_volume(name) {
             Ok(volume) => found.push(view(&engine, &volume)),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                code = crate::report(&CliError::new(format!("no such volume {name}")));
+            }
             Err(e) => code = crate::report(&e.into()),
         }
     }

@@ -53,7 +53,7 @@ fn files_of_the_image_come_once() {
     assert_eq!(state(), "true true");
     host.sh(&["-v", "v:/etc"], "test -e /etc/passwd && rm /etc/passwd").ok();
     assert_eq!(state(), "false false");
-    host.sh(&["-v", "v:/etc"], "test ! -e /etc/passwd && rm -rf /etc/*").ok();
+    host.sh(&["-v", "v:/etc"], "test ! -e /etc/passwd && rm /etc/group").ok();
     host.sh(&["-v", "v:/etc"], "test ! -e /etc/group").ok();
     host.unroot(["volume", "create", "w"]).ok();
     host.sh(&["-v", "w:/etc:nocopy"], "test ! -e /etc/passwd").ok();
@@ -254,6 +254,72 @@ fn mounting_by_hand() {
     assert_eq!(host.sh(&["-v", "mem:/x"], "cat /x/file").ok(), "by hand");
     host.unroot(["volume", "rm", "mem"]).ok();
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&place));
+}
+
+#[test]
+fn files_of_an_image() {
+    let host = Host::new();
+    let mount = |more: &str| format!("--mount=type=image,src={IMAGE},dst=/img{more}");
+    host.sh(&[&mount("")], "test -x /img/bin/busybox && touch /img/x").fails(1, "Read-only");
+    host.sh(&[&mount(",rw=true")], "touch /img/x && test -x /img/bin/busybox").ok();
+    host.sh(&[&mount(",rw=true")], "test ! -e /img/x && test $(stat -c %a /img) = 755").ok();
+    host.sh(&["--mount=type=image,src=nosuch,dst=/img"], "true").fails(125, "nosuch: image not known");
+    if !is_root() {
+        host.sh(&["--userns=keep-id", &mount("")], "test $(stat -c %u /img/bin/busybox) = 0").ok();
+    }
+}
+
+#[test]
+fn paths_by_pattern() {
+    let host = Host::new();
+    let dir = host.path("dir");
+    for file in ["one/a1", "two/a2", "two/b"] {
+        fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
+        fs::write(dir.join(file), file).unwrap();
+    }
+    let dir = dir.to_str().unwrap();
+    assert_eq!(
+        host.sh(&[&format!("--mount=type=glob,src={dir}/*/a?,dst=/g")], "ls /g; cat /g/a2").ok(),
+        "a1\na2\ntwo/a2"
+    );
+    let script = format!("cd {dir}; find . -type f; touch one/a1");
+    host.sh(&[&format!("--mount=type=glob,src={dir}/*/a1,ro")], &script).fails(1, "Read-only");
+    host.sh(&[&format!("--mount=type=glob,src={dir}/z*,dst=/g")], "true")
+        .fails(125, "no file paths matching glob");
+}
+
+#[test]
+fn memory_as_asked() {
+    let host = Host::new();
+    let stat = "stat -c '%a %u %g' /t";
+    assert_eq!(host.sh(&["--tmpfs=/t:mode=1770,uid=5,gid=6"], stat).ok(), "1770 5 6");
+    assert_eq!(host.sh(&["--mount=type=tmpfs,dst=/t,tmpfs-mode=700"], stat).ok(), "700 0 0");
+    assert_eq!(host.sh(&["--tmpfs=/tmp"], "stat -c %a /tmp").ok(), "1777", "as the image has it");
+    host.sh(
+        &["--tmpfs=/etc:notmpcopyup"],
+        "test ! -e /etc/passwd && test -s /etc/hosts && test -e /etc/resolv.conf",
+    )
+    .ok();
+    host.sh(&["--tmpfs=/t:bogus"], "true").fails(125, "unknown mount option \"bogus\": invalid mount option");
+}
+
+/// The engine's own files are above what the user mounts, where there is a place for them.
+#[test]
+fn the_engines_own_files() {
+    let host = Host::new();
+    let dir = host.path("etc");
+    fs::create_dir(&dir).unwrap();
+    host.sh(&[&format!("-v={}:/etc:ro", dir.display())], "test ! -e /etc/hosts").ok();
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    fs::write(dir.join("hosts"), "the host's").unwrap();
+    host.sh(&[&format!("-v={}:/etc:ro", dir.display())], "grep -q localhost /etc/hosts").ok();
+    assert_eq!(fs::read_to_string(dir.join("hosts")).unwrap(), "the host's");
+    host.sh(&["-v", "v:/etc"], "grep -q localhost /etc/hosts && test -e /etc/passwd").ok();
+    let options = host
+        .sh(&["-v", "v:/x", "-v", "w:/y:suid,dev"], "grep -E ' /[xy] ' /proc/mounts | cut -d' ' -f4")
+        .ok();
+    let lines: Vec<&str> = options.lines().collect();
+    assert!(lines[0].contains("nosuid,nodev") && !lines[1].contains("nosuid"), "{options}");
 }
 
 #[test]
