@@ -202,7 +202,12 @@ fn listing(entries: &[(&str, &str)]) -> String {
 pub fn overview(remote: bool) -> String {
     let program = unroot_engine::program();
     let single = VERBS.iter().map(|v| (v.names[0], v.about)).filter(|(name, _)| !name.contains(' '));
-    let verbs = listing(&single.chain(GROUPS.iter().copied()).collect::<Vec<_>>());
+    let has_verbs = |group: &str| {
+        let words = |name: &&str| name.split(' ').next() == Some(group);
+        VERBS.iter().flat_map(|v| v.names).any(|name| name.contains(' ') && words(name))
+    };
+    let groups = GROUPS.iter().copied().filter(|(name, _)| has_verbs(name));
+    let verbs = listing(&single.chain(groups).collect::<Vec<_>>());
     // (where another machine is named already, --remote says nothing more)
     let shown = crate::GLOBAL.iter().filter(|f| !(remote && f.long == "remote"));
     let flags: String = shown.map(|f| format!("      --{:14} {}\n", f.long, f.help)).collect();
