@@ -1,7 +1,7 @@
 //! Which capabilities a process gets: the default set, `--cap-add`, `--cap-drop`, `--privileged`.
 
-use unroot_runtime::capability_names;
 use unroot_runtime::spec::Capabilities;
+use unroot_sys::capability;
 
 use crate::error::{Error, Result};
 use crate::spec::Security;
@@ -25,7 +25,7 @@ const DEFAULT: [&str; 11] = [
 fn normal(name: &str) -> Result<String> {
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    match short == "ALL" || capability_names().contains(&short) {
+    match short == "ALL" || capability::NAMES.contains(&short) {
         true => Ok(short.to_string()),
         false => Err(Error::engine(format_args!(
             "unknown capability {name:?} to add or drop: see capabilities(7)"
@@ -43,7 +43,7 @@ pub fn sets(security: &Security, privileged: bool, uid: u32, available: u64) -> 
         return Err(Error::engine(format_args!("capability \"CAP_{both}\" cannot be dropped and added")));
     }
     let all = || {
-        capability_names()
+        capability::NAMES
             .iter()
             .enumerate()
             .filter(|(n, _)| available & (1 << n) != 0)

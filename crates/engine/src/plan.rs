@@ -454,6 +454,10 @@ fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
             for default in volume_defaults(wanted) {
                 options.insert(0, default.into());
             }
+            // what is mounted below the source comes with it, and is read-only as well
+            if has("ro") && !has("bind") {
+                options.push("rro".into());
+            }
             if !options
                 .iter()
                 .any(|o| matches!(o.trim_start_matches('r'), "private" | "shared" | "slave" | "unbindable"))

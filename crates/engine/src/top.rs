@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use unroot_idmap::{names, observe};
-use unroot_runtime::capability_names;
+use unroot_sys::capability;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -175,14 +175,14 @@ fn printable(text: &str) -> String {
 
 fn capabilities(hex: &str) -> String {
     let bits = u64::from_str_radix(hex, 16).unwrap_or(0);
-    let all = (1u64 << capability_names().len()) - 1;
+    let all = (1u64 << capability::NAMES.len()) - 1;
     if bits == 0 {
         return "none".into();
     }
     if bits & all == all {
         return "full".into();
     }
-    capability_names()
+    capability::NAMES
         .iter()
         .enumerate()
         .filter(|(n, _)| bits & (1 << n) != 0)

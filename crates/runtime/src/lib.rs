@@ -25,7 +25,7 @@ mod spawn;
 pub mod spec;
 
 pub use mounts::stop_propagation;
-pub use process::{StartError, capability_names};
+pub use process::StartError;
 pub use rootfs::{Rootfs, bind_namespace};
 pub use spawn::{Init, Request, Stdio, Userns, spawn};
 

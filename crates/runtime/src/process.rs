@@ -9,13 +9,13 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use unroot_sys::SyscallError;
 use unroot_sys::error::describe;
 use unroot_sys::process::{
     Prctl, Strings, close_on_exec_but, execve, prctl, set_capabilities, set_gid, set_groups, set_rlimit,
     set_uid,
 };
 use unroot_sys::seccomp::Instruction;
+use unroot_sys::{SyscallError, capability};
 
 use crate::Error;
 use crate::spec::Process;
@@ -69,60 +69,11 @@ pub struct Ready {
     survives_parent: bool,
 }
 
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// Capability names without `CAP_`, by number (capabilities(7)).
-pub fn capability_names() -> &'static [&'static str] {
-    &CAPABILITIES
-}
-
 /// The bit set of capability names.
 pub fn capability_bits(names: &[String]) -> Result<u64, Error> {
     names.iter().try_fold(0, |bits, name| {
         let short = name.strip_prefix("CAP_").unwrap_or(name);
-        match CAPABILITIES.iter().position(|known| *known == short) {
+        match capability::NAMES.iter().position(|known| *known == short) {
             Some(number) => Ok(bits | 1 << number),
             None => Err(Error::Spec(format!("unknown capability {name:?}"))),
         }

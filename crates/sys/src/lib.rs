@@ -2,6 +2,7 @@
 //! of unroot is in this crate; each block says why it is sound.
 
 pub mod bpf;
+pub mod capability;
 pub mod error;
 pub mod mount;
 pub mod ns;

@@ -8,7 +8,7 @@ use std::path::Path;
 const FLOORS: &[&[&str]] = &[
     &["sys", "payload"],
     &["idmap", "cgroup", "network", "store", "registry"],
-    &["runtime", "monitor"],
+    &["runtime", "monitor", "explain"],
     &["engine"],
     &["builder", "kube"],
     &["api", "cri"],

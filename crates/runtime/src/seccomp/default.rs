@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{ALLOW, Compare, Condition, ERRNO, Rule, Rules};
-use crate::process::capability_names;
+use unroot_sys::capability;
 
 const EPERM: u32 = ERRNO | 1;
 const ENOSYS: u32 = ERRNO | 38;
@@ -128,7 +128,7 @@ pub fn rules(capabilities: u64) -> Rules {
     calls.insert("clone3".into(), always(ENOSYS));
     for (capability, names) in BY_CAPABILITY {
         let number =
-            capability_names().iter().position(|known| known == capability).expect("a known capability");
+            capability::NAMES.iter().position(|known| known == capability).expect("a known capability");
         if capabilities & (1 << number) != 0 {
             calls.extend(names.split_whitespace().map(|name| (name.to_string(), always(ALLOW))));
         }

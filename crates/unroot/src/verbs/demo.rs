@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use unroot_engine::{Engine, State};
 use unroot_idmap::names::host_user;
-use unroot_runtime::capability_names;
+use unroot_sys::capability;
 
 use crate::Global;
 use crate::cli::{Args, CliError, Outcome};
@@ -184,7 +184,7 @@ impl Shown {
     }
 
     fn defence(&self, paint: &Paint) -> String {
-        let held: Vec<&str> = capability_names()
+        let held: Vec<&str> = capability::NAMES
             .iter()
             .enumerate()
             .filter(|(n, _)| self.capabilities & (1 << n) != 0)

@@ -12,6 +12,7 @@ mod demo;
 mod events;
 mod exec;
 mod exists;
+mod explain;
 mod healthcheck;
 mod images;
 mod import;
@@ -69,6 +70,7 @@ pub const VERBS: &[&Verb] = &[
     &demo::VERB,
     &events::VERB,
     &exec::VERB,
+    &explain::VERB,
     &healthcheck::VERB,
     &images::VERB,
     &import::VERB,

@@ -170,3 +170,13 @@ fn keep_id() {
         .ok();
     assert_eq!(shown, "mapped\n0");
 }
+
+/// A directory that is mounted read-only is so with what is mounted below it.
+#[test]
+fn read_only_to_the_bottom() {
+    let host = Host::new();
+    let done = host.sh(&["-v", "/dev:/hosts:ro"], "touch /hosts/shm/unroot-e2e-was-here");
+    done.fails(1, "Read-only file system");
+    host.sh(&["--mount", "type=bind,src=/dev,dst=/hosts,ro"], "touch /hosts/shm/unroot-e2e-was-here")
+        .fails(1, "Read-only file system");
+}

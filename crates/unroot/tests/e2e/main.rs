@@ -9,6 +9,7 @@ mod configured;
 mod devices;
 mod events;
 mod exec;
+mod explain;
 mod external;
 mod faults;
 mod files;

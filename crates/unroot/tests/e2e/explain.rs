@@ -1,0 +1,183 @@
+//! `explain`: the verdict on containers from wide open to shut, and on processes that no engine made. The table was
+//! reviewed by hand; docs/explain.md shows it.
+
+use serde_json::Value;
+
+use crate::host::{Host, IMAGE, first_subid, host_name_of, is_root, uid};
+
+fn report(host: &Host, target: &str) -> Value {
+    let text = host.unroot(["explain", "--format", "json", target]).ok();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    all[0].clone()
+}
+
+fn layer<'a>(report: &'a Value, id: &str) -> &'a str {
+    let layers = report["layers"].as_array().unwrap();
+    layers.iter().find(|l| l["id"] == id).unwrap_or_else(|| panic!("no layer {id}"))["state"]
+        .as_str()
+        .unwrap()
+}
+
+fn doors(report: &Value) -> Vec<&str> {
+    let mut ids: Vec<&str> =
+        report["doors"].as_array().unwrap().iter().map(|d| d["id"].as_str().unwrap()).collect();
+    // (hosts with control groups of version 1 have one door more)
+    ids.retain(|id| *id != "release-agent");
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Flags; level as root, as a user; doors as root, as a user.
+type Row<'a> = (&'a [&'a str], &'a str, &'a str, &'a [&'a str], &'a [&'a str]);
+
+const TIGHT: &[&str] = &["--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "-u", "app"];
+
+#[test]
+fn verdicts() {
+    let host = Host::new();
+    std::fs::create_dir(host.path("data")).unwrap();
+    let data = format!("{}:/data", host.path("data").display());
+    let data_ro = format!("{data}:ro");
+    let none: &[&str] = &[];
+    let open: &[&str] = &["capabilities", "device", "host-files", "proc-sys"];
+    let rows: [Row<'_>; 18] = [
+        (&["--privileged", "-v", "/:/host"], "host-root", "account", open, &["host-files"]),
+        (&["-v", "/:/host"], "host-root", "account", &["host-files"], &["host-files"]),
+        (&["-v", "/:/host:ro"], "root-id", "account", &["host-files"], &["host-files"]),
+        (&["-v", "/etc:/host-etc"], "host-root", "account", &["host-files"], &["host-files"]),
+        (&["--pid=host", "--cap-add=SYS_PTRACE"], "host-root", "account", &["host-pid"], &["host-pid"]),
+        (&["--pid=host"], "root-id", "account", &["host-pid"], &["host-pid"]),
+        (&["--network=host"], "root-id", "account", &["host-network"], &["host-network"]),
+        (&["--ipc=host"], "root-id", "account", &["host-ipc"], &["host-ipc"]),
+        (&["--cap-add=SYS_ADMIN"], "host-root", "account", &["capabilities"], none),
+        (&["--cap-add=SYS_MODULE"], "host-root", "account", &["capabilities"], none),
+        (&["--security-opt=seccomp=unconfined"], "root-id", "account", none, none),
+        (&["-v", &data], "root-id", "account", &["host-files"], &["host-files"]),
+        (&["-v", &data_ro], "root-id", "account", &["host-files"], &["host-files"]),
+        (&[], "root-id", "account", none, none),
+        // a setuid program would make it root of its user namespace
+        (&["-u", "app"], "root-id", "account", none, none),
+        (&["--cap-drop=all"], "root-id", "account", none, none),
+        // (which id `app` is, is seen below)
+        (&["-u", "app", "--security-opt=no-new-privileges"], "nobody", "subordinate", none, none),
+        (TIGHT, "nobody", "subordinate", none, none),
+    ];
+    for (n, (flags, as_root, as_user, doors_root, doors_user)) in rows.into_iter().enumerate() {
+        let name = format!("c{n}");
+        let network: &[&str] =
+            if flags.iter().any(|f| f.starts_with("--network")) { &[] } else { &["--network=none"] };
+        let args = ["run", "-d", "--name", &name].into_iter().chain(network.iter().copied());
+        host.unroot(args.chain(flags.iter().copied()).chain([IMAGE, "sleep", "1000"])).ok();
+        let report = report(&host, &name);
+        let level = report["level"].as_str().unwrap();
+        let expected = if is_root() { as_root } else { as_user };
+        // (as root, the image's id may be that of an account of the host)
+        let taken = expected == "nobody" && level == "account";
+        assert!(level == expected || taken, "{flags:?}: {level}, not {expected}: {report:#}");
+        assert_eq!(doors(&report), if is_root() { doors_root } else { doors_user }, "{flags:?}");
+        assert_eq!(report["engine_is_root"], is_root(), "{flags:?}");
+        host.unroot(["rm", "-f", "-t", "0", &name]).ok();
+    }
+}
+
+#[test]
+fn layers_and_ids() {
+    let host = Host::new();
+    let base = ["run", "-d", "--name", "c", "--network=none"];
+    host.unroot(base.iter().chain(TIGHT).chain(&[IMAGE, "sleep", "1000"])).ok();
+    let tight = report(&host, "c");
+    for (id, state) in [
+        ("process-not-root", "on"),
+        ("no-new-privileges", "on"),
+        ("capabilities", "on"),
+        ("seccomp", "on"),
+        ("namespaces", "on"),
+        ("sealed-paths", "on"),
+        ("read-only-root", "on"),
+        ("network", "on"),
+    ] {
+        assert_eq!(layer(&tight, id), state, "{id}: {tight:#}");
+    }
+    let inside: u32 = host.unroot(["exec", "c", "id", "-u"]).ok().parse().unwrap();
+    let outside = if is_root() { inside } else { first_subid("/etc/subuid") + inside - 1 };
+    assert_eq!(tight["identity"]["uid"], outside);
+    assert_eq!(layer(&tight, "engine-not-root"), if is_root() { "off" } else { "on" });
+    assert_eq!(layer(&tight, "user-namespace"), if is_root() { "off" } else { "on" });
+    if !is_root() {
+        let owner = host_name_of(uid()).unwrap();
+        assert_eq!(
+            tight["owner"],
+            serde_json::json!({"kind": "subordinate", "owner": owner, "offset": inside - 1})
+        );
+        assert_eq!(tight["facts"]["user_namespace"]["known"]["owner"], uid());
+    }
+    host.unroot(["rm", "-f", "-t", "0", "c"]).ok();
+    host.unroot(["run", "-d", "--name", "c", "--privileged", "--network=host", IMAGE, "sleep", "1000"]).ok();
+    let open = report(&host, "c");
+    for id in
+        ["no-new-privileges", "seccomp", "sealed-paths", "read-only-root", "network", "process-not-root"]
+    {
+        assert_eq!(layer(&open, id), "off", "{id}");
+    }
+}
+
+#[test]
+fn for_people() {
+    let host = Host::new();
+    host.unroot(["run", "-d", "--name", "web", "--network=none", IMAGE, "sleep", "1000"]).ok();
+    let page = host.path("page.html");
+    let english = host.unroot(["explain", "web"]).ok();
+    let verdict = if is_root() { "Root's id on the host." } else { "Not root." };
+    assert!(english.contains(verdict) && english.contains("Layers of defence"), "{english}");
+    assert!(english.lines().all(|l| l.chars().count() <= 80), "{english}");
+    assert!(!english.contains('\x1b'), "no colours where there is no terminal");
+    let japanese = host.run(host.command(["explain", "web"]).env("LC_ALL", "ja_JP.UTF-8")).ok();
+    assert!(japanese.contains("防御の層") && !japanese.contains("Layers"), "{japanese}");
+    let evidence = host.unroot(["explain", "--evidence", "web"]).ok();
+    assert!(evidence.contains("NoNewPrivs: 0"), "{evidence}");
+    host.unroot(["explain", "--html", page.to_str().unwrap(), "web"]).ok();
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(
+        html.contains("<svg")
+            && html.contains("</html>")
+            && !html.contains("<script")
+            && !html.contains("src=")
+    );
+    let owner = host.unroot(["explain", "--format", "{{.engine_is_root}} {{.level}}", "web"]).ok();
+    assert_eq!(owner, if is_root() { "true root-id" } else { "false account" });
+}
+
+/// A process that no engine made: this one.
+#[test]
+fn any_process() {
+    let host = Host::empty();
+    let report = report(&host, &std::process::id().to_string());
+    assert_eq!(report["facts"]["uid"][1], uid());
+    assert!(doors(&report).contains(&"host-mounts"), "{report:#}");
+    assert_eq!(report["level"], if is_root() { "host-root" } else { "account" });
+    host.unroot(["explain", "nosuch"]).fails(125, "no such container");
+    host.unroot(["explain", "4194305"]).fails(125, "4194305");
+    host.unroot(["explain"]).fails(125, "name, id or pid");
+}
+
+/// A name that a process gives itself cannot move the terminal's cursor, nor break out of the page.
+#[test]
+fn hostile_names() {
+    let host = Host::new();
+    let evil = "\u{1b}[2J<b>&";
+    let script = format!("printf '{}' > /proc/self/comm; sleep 1000; true", evil.replace('\u{1b}', "\\033"));
+    host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sh", "-c", &script]).ok();
+    let begin = std::time::Instant::now();
+    let text = loop {
+        let text = host.unroot(["explain", "c"]).ok();
+        if text.contains("<b>") {
+            break text;
+        }
+        assert!(begin.elapsed().as_secs() < 5, "{text}");
+    };
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let page = host.path("page.html");
+    host.unroot(["explain", "--html", page.to_str().unwrap(), "c"]).ok();
+    assert!(!std::fs::read_to_string(&page).unwrap().contains("<b>&"));
+}
