@@ -45,17 +45,19 @@ fn time(args: &Args, name: &str) -> Result<Option<u64>, CliError> {
     let nanos = duration(text).ok_or_else(|| {
         CliError::new(format!("invalid healthcheck-{name}: time: invalid duration \"{text}\""))
     })?;
-    let least = if name.ends_with("timeout") { 1_000_000_000 } else { 0 };
-    match u64::try_from(nanos).ok().filter(|n| *n >= least) {
-        Some(nanos) => Ok(Some(nanos)),
-        None if least > 0 => Err(CliError::new(format!("healthcheck-{name} must be at least 1 second"))),
-        None => Err(CliError::new(format!("healthcheck-{name} must be 0 seconds or greater"))),
+    match u64::try_from(nanos) {
+        Ok(nanos) => Ok(Some(nanos)),
+        Err(_) => Err(CliError::new(format!("healthcheck-{name} must be 0 seconds or greater"))),
     }
 }
 
 /// What was asked for, over what there was.
 pub fn fill(health: &mut Health, args: &Args) -> Result<(), CliError> {
-    let command = |name: &str| args.value(name).map(|text| test_of(text).map_err(CliError::new)).transpose();
+    // (an empty one is none, as a variable of a script may be)
+    let command = |name: &str| {
+        let text = args.value(name).filter(|text| !text.is_empty());
+        text.map(|text| test_of(text).map_err(CliError::new)).transpose()
+    };
     let number = |name: &str| args.number::<u32>(name);
     if args.is("no-healthcheck") {
         if let Some(other) = FLAGS.iter().find(|f| f.long.ends_with("cmd") && args.value(f.long).is_some()) {
@@ -113,16 +115,13 @@ fn destination(place: &str) -> Result<String, CliError> {
     if matches!(place, LOCAL | EVENTS_LOGGER) {
         return Ok(place.into());
     }
-    let wrong = |reason: String| {
-        CliError::new(format!(
-            "healthcheck log destination {place:?} error: {reason}: it is local, events_logger or a directory"
-        ))
-    };
-    let path = std::path::absolute(place).map_err(|e| wrong(e.to_string()))?;
+    let path = std::path::absolute(place).map_err(CliError::new)?;
+    let wrong =
+        |reason: &str| CliError::new(format!("HealthCheck Log '{place}' destination error: {reason}"));
     match std::fs::metadata(&path) {
         Ok(meta) if meta.is_dir() => Ok(path.to_string_lossy().into_owned()),
-        Ok(_) => Err(wrong("it is a file".into())),
-        Err(e) => Err(wrong(unroot_engine::plan::reason(&e))),
+        Ok(_) => Err(wrong("it is a file: it is local, events_logger or a directory")),
+        Err(e) => Err(wrong(&format!("stat {}: {}", path.display(), unroot_engine::plan::reason(&e)))),
     }
 }
 

@@ -23,7 +23,8 @@ pub fn table(heading: Option<Vec<String>>, rows: Vec<Vec<String>>) {
     let all: Vec<Vec<String>> = heading.into_iter().chain(rows).collect();
     let columns = all.iter().map(Vec::len).max().unwrap_or(0);
     let width = |n: usize| all.iter().filter_map(|r| r.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    // (as Podman's: two spaces between columns, each of twelve letters at least)
+    let widths: Vec<usize> = (0..columns).map(|n| (width(n) + 2).max(12)).collect();
     let mut text = String::new();
     for row in &all {
         let cells: Vec<String> = row
@@ -31,7 +32,7 @@ pub fn table(heading: Option<Vec<String>>, rows: Vec<Vec<String>>) {
             .enumerate()
             .map(|(n, cell)| if n + 1 == row.len() { cell.clone() } else { format!("{cell:<0$}", widths[n]) })
             .collect();
-        text += cells.join("  ").trim_end();
+        text += cells.concat().trim_end();
         text.push('\n');
     }
     raw(text.as_bytes());

@@ -25,15 +25,15 @@ const MAX_OUTPUT: usize = 1 << 20;
 
 impl Engine {
     /// Runs a health check of a container at once, records what it found and acts on it; what this one says of the
-    /// container: healthy, unhealthy, starting (it failed, but still may) or stopped.
+    /// container: healthy, unhealthy, starting (a startup check failed) or stopped.
     pub fn check_health(&self, record: &Record) -> Result<&'static str> {
         let health = &record.spec.health;
-        let Some(check) = health.check.as_ref().filter(|c| c.command().is_some()) else {
-            return Err(Error::engine(format_args!("container {} has no defined healthcheck", record.id)));
-        };
         let state = State::observe(&self.dirs, &record.id)?;
         let Some(run) = state.run.as_ref().filter(|_| state.is_live()) else {
             return Err(Error::state(format_args!("container {} is not running", record.id)));
+        };
+        let Some(check) = health.check.as_ref().filter(|c| c.command().is_some()) else {
+            return Err(Error::engine(format_args!("container {} has no defined healthcheck", record.id)));
         };
         let before = Report::read(&self.dirs, record).unwrap_or_default();
         let startup = health.startup.as_ref().filter(|_| !before.startup.done);
@@ -69,7 +69,7 @@ impl Engine {
         }
         Ok(match code {
             0 => HEALTHY,
-            _ if startup.is_some() || (report.status == STARTING && report.failing_streak == 0) => STARTING,
+            _ if startup.is_some() => STARTING,
             _ => UNHEALTHY,
         })
     }

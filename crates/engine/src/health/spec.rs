@@ -63,7 +63,8 @@ impl Health {
                 Err(format!("cannot set on-failure action to {} without a health check", action.as_str()))
             }
             (None, Some(_), _) => {
-                Err("cannot set a startup healthcheck when there is no regular healthcheck".into())
+                Err("cannot set a startup healthcheck when there is no regular healthcheck: invalid argument"
+                    .into())
             }
             _ => Ok(()),
         }

@@ -133,11 +133,16 @@ fn holds(event: &Event, key: &str, value: &str) -> bool {
         }
         "volume" => event.kind == "volume" && event.name.starts_with(value),
         "image" => {
-            let same = event.name == value || event.id.starts_with(value);
+            let same = event.name == value || is_id(event, value);
             (event.kind == "image" && same) || (event.kind == "container" && event.image == value)
         }
-        kind => event.kind == kind && (event.name == value || event.id.starts_with(value)),
+        kind => event.kind == kind && (event.name == value || is_id(event, value)),
     }
+}
+
+/// It begins the id of the object; a letter or two may be a name as well.
+fn is_id(event: &Event, value: &str) -> bool {
+    value.len() > 3 && event.id.starts_with(value.trim_start_matches("sha256:"))
 }
 
 fn show(event: &Event, format: Option<&str>, whole: bool) -> Result<(), CliError> {
@@ -169,18 +174,13 @@ fn sentence(event: &Event, whole: bool) -> String {
     match event.kind.as_str() {
         "container" | "pod" => {
             let mut facts = vec![("image", event.image.clone()), ("name", event.name.clone())];
-            let mut add = |name, text: String| {
-                if !text.is_empty() {
-                    facts.push((name, text));
-                }
-            };
-            add("pod_id", event.pod.clone());
-            add("health_status", event.health_status.clone());
+            facts.extend((!event.pod.is_empty()).then(|| ("pod_id", event.pod.clone())));
             if event.status == "health_status" {
-                add("health_failing_streak", event.failing_streak.to_string());
-                add("health_log", event.health_log.clone());
+                facts.push(("health_status", event.health_status.clone()));
+                facts.push(("health_failing_streak", event.failing_streak.to_string()));
+                facts.push(("health_log", event.health_log.clone()));
             }
-            add("by", event.by.as_ref().map(|by| by.user.clone()).unwrap_or_default());
+            facts.extend(event.by.as_ref().map(|by| ("by", by.user.clone())));
             let labels = event.attributes.iter().flatten().map(|(k, v)| (k.as_str(), v.clone()));
             let all = facts.iter().map(|(k, v)| (*k, v.clone())).chain(labels);
             let all: Vec<String> = all.map(|(k, v)| format!("{k}={v}")).collect();
@@ -192,6 +192,7 @@ fn sentence(event: &Event, whole: bool) -> String {
                 if event.network.is_empty() { &event.name } else { &event.network }
             )
         }
+        "secret" => format!("{begin} {id}"),
         "image" => format!("{begin} {id} {} {}", event.name, event.error).trim_end().to_string(),
         _ => format!("{begin} {}", event.name).trim_end().to_string(),
     }

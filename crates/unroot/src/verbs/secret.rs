@@ -209,7 +209,7 @@ fn view(engine: &Engine, secret: &Secret, with_data: bool) -> Result<Value, CliE
 
 fn pretty(secret: &Secret) -> String {
     let labels: String = secret.labels.iter().map(|(k, v)| format!("\n - {k}={v}")).collect();
-    let time = format_nanos(secret.created).replace("+00:00", " +0000 UTC").replace('T', " ");
+    let time = format_nanos(secret.created).replace('T', " ").replace("+00:00", " +0000 UTC");
     format!(
         "ID:              {}\nName:              {}\nLabels:{labels}\nDriver:            {}\nCreated at:        {time}\nUpdated at:        {time}",
         secret.id, secret.name, secret.driver.name

@@ -55,7 +55,10 @@ pub const VERB: Verb = Verb {
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     if args.rest.is_empty() && !args.is("latest") {
-        return Err(CliError::new("update requires a container name or ID"));
+        return Err(CliError::new(format!(
+            "\"{} update\" requires a name, id, or the \"--latest\" flag",
+            unroot_engine::program()
+        )));
     }
     let record = one(&engine, args)?;
     let mut asked = ContainerSpec::default();

@@ -34,7 +34,7 @@ fn for_the_next_start() {
     assert_eq!(inspect(&host, "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}"), "104857600 0");
     host.unroot(["update", "c", "--cpus=0.5"]).ok();
     assert_eq!(inspect(&host, "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}"), "104857600 500000000");
-    host.unroot(["update"]).fails(125, "requires a container name");
+    host.unroot(["update"]).fails(125, "requires a name, id, or the");
     host.unroot(["update", "c", "--network=host"]).fails(125, "unknown flag: --network");
     host.unroot(["update", "c", "--device-read-bps=/dev/zero:1m"])
         .fails(125, "/dev/zero: not a block device");
