@@ -382,11 +382,16 @@ impl Engine {
         if let Some(path) = &process.init_path {
             return Ok(Some(path.clone()));
         }
+        self.waiting_program().map(Some)
+    }
+
+    /// Our init on the host, which waits if it is given no command.
+    pub fn waiting_program(&self) -> Result<PathBuf> {
         let path = self.dirs.run.join("init");
         if !path.exists() {
             crate::dirs::write_file(&path, unroot_payload::INIT, 0o755)?;
         }
-        Ok(Some(path))
+        Ok(path)
     }
 
     fn namespace_of(&self, name: &str, kind: &str) -> Result<PathBuf> {

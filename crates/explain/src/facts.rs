@@ -217,7 +217,7 @@ impl Facts {
                 "read /sys/kernel/security/lsm",
             ),
             label: label(pid),
-            devices: devices(pid),
+            devices: devices(&pid.to_string()),
             mounts,
             limits: limits(pid),
             login_uid: fs::read_to_string(format!("/proc/{pid}/loginuid"))
@@ -314,7 +314,8 @@ fn label(pid: u32) -> Seen<String> {
 /// As many nodes as a container's /dev has at most, for anyone who fills it.
 const MOST_DEVICES: usize = 4096;
 
-fn devices(pid: u32) -> Seen<Vec<Device>> {
+/// The device nodes that a process (`self` too) finds in /dev.
+pub fn devices(pid: &str) -> Seen<Vec<Device>> {
     use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
     let root = format!("/proc/{pid}/root");
     let open = || -> std::io::Result<Vec<Device>> {

@@ -155,38 +155,42 @@ fn evidence(out: &mut String, all: &[crate::judge::Evidence]) {
 fn picture(map: &IdMap, uid: u32, host: &Host, language: Language) -> String {
     const SHOWN: usize = 8;
     let extents = &map.extents()[..map.extents().len().min(SHOWN)];
-    let height = extents.len() * 44 + 8;
-    let mut out = format!("<svg viewBox=\"0 0 640 {height}\" role=\"img\">");
+    let height = extents.len() * 58 + 8;
+    let mut out = format!("<svg viewBox=\"0 0 440 {height}\" role=\"img\">");
     for (n, extent) in extents.iter().enumerate() {
-        let y = n * 44 + 6;
+        let y = n * 58 + 6;
         let range = |first: u32| match extent.length {
             1 => first.to_string(),
             length => format!("{first}–{}", u64::from(first) + u64::from(length) - 1),
         };
-        let owner = match host.owner_of_uid(extent.outside) {
+        let owner = host.owner_of_uid(extent.outside);
+        let colour = match &owner {
+            Owner::Account { name } if name == "root" => "var(--bad)",
+            Owner::Account { .. } => "var(--part)",
+            _ => "var(--good)",
+        };
+        let owner = match owner {
             _ if extent.length == u32::MAX => say!("every id is itself", "すべての id がそのまま"),
             Owner::Account { name } => say!("{name}", "{name}"),
             Owner::Subordinate { owner, .. } => say!("{owner}'s subordinate ids", "{owner} の従属 id"),
             Owner::Nobody => say!("nobody's", "誰のものでもない"),
         };
-        let colour = match host.owner_of_uid(extent.outside) {
-            Owner::Account { name } if name == "root" => "var(--bad)",
-            Owner::Account { .. } => "var(--part)",
-            _ => "var(--good)",
-        };
         let here = extent.outside <= uid && uid - extent.outside < extent.length;
         let _ = write!(
             out,
-            "<rect x=\"2\" y=\"{y}\" width=\"200\" height=\"34\" rx=\"5\" fill=\"none\" stroke=\"{colour}\"/><text x=\"12\" y=\"{t}\">{}</text>\
-             <path d=\"M206 {m}H268l-8 -5m8 5l-8 5\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <rect x=\"274\" y=\"{y}\" width=\"362\" height=\"34\" rx=\"5\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{}\"/><text x=\"284\" y=\"{t}\">{} {}{}</text>",
+            "<rect x=\"2\" y=\"{y}\" width=\"140\" height=\"48\" rx=\"5\" fill=\"none\" stroke=\"{colour}\"/><text x=\"10\" y=\"{m}\">{}</text>\
+             <path d=\"M146 {c}H184l-8 -5m8 5l-8 5\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\
+             <rect x=\"190\" y=\"{y}\" width=\"246\" height=\"48\" rx=\"5\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{}\"/>\
+             <text x=\"198\" y=\"{t}\">{}{}</text><text x=\"198\" y=\"{l}\">{}</text>",
             range(extent.inside),
             if here { 3 } else { 1 },
             range(extent.outside),
-            escape(owner.text(language)),
             if here { " ◀" } else { "" },
-            t = y + 22,
-            m = y + 17,
+            escape(owner.text(language)),
+            c = y + 24,
+            m = y + 29,
+            t = y + 20,
+            l = y + 38,
         );
     }
     out += "</svg>";

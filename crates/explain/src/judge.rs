@@ -262,15 +262,27 @@ fn evidence(source: impl Into<String>, value: impl Into<String>) -> Vec<Evidence
     vec![Evidence { source: source.into(), value: value.into() }]
 }
 
+/// Where the program is that waits in a container which was made for a look.
+pub const WAITING: &str = "/.unroot-waits";
+
 /// Files that every engine mounts for a container.
-const ENGINES_OWN: [&str; 6] =
-    ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname", "/run/.containerenv", "/dev/console", "/run/secrets"];
+const ENGINES_OWN: [&str; 9] = [
+    WAITING,
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/hostname",
+    "/run/.containerenv",
+    "/dev/console",
+    "/run/secrets",
+];
 
 /// The host's files that are in the container.
 fn host_mounts(facts: &Facts) -> impl Iterator<Item = (&Mount, &str)> {
     let all = facts.mounts.known().map(Vec::as_slice).unwrap_or_default();
     all.iter().filter_map(|m| Some((m, m.source.as_deref()?))).filter(|(m, source)| {
-        let own = ENGINES_OWN.contains(&m.target.as_str()) || m.target == "/";
+        let own = (ENGINES_OWN.contains(&m.target.as_str()) && m.target != *source) || m.target == "/";
         // masks of /proc, nodes of /dev, and the container's own /dev/shm
         let below = |dir: &str| m.target.starts_with(dir);
         let masks = below("/proc") || below("/sys") || (below("/dev/") && source.starts_with("/dev/"));

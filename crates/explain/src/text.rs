@@ -40,10 +40,19 @@ pub fn text(report: &Report, title: &str, host: &Host, style: Style) -> String {
         |id: &str| report.layers.iter().find(|l| l.id == id).map_or(String::new(), |l| say(&l.finding));
     row(say!("engine", "エンジン"), layer("engine-not-root"));
     let inside = facts.inside_uid().map_or("?".to_string(), |u| format!("uid {u}"));
-    row(say!("process inside", "中のプロセス"), format!("{inside}, {}", facts.comm));
+    row(
+        say!("process inside", "中のプロセス"),
+        match facts.comm.as_str() {
+            "" => inside,
+            comm => format!("{inside}, {comm}"),
+        },
+    );
     row(
         say!("process outside", "外のプロセス"),
-        format!("{}, pid {}", say(&whose(&host.owner_of_uid(uid), uid)), facts.pid),
+        match (say(&whose(&host.owner_of_uid(uid), uid)), facts.planned) {
+            (who, true) => who,
+            (who, false) => format!("{who}, pid {}", facts.pid),
+        },
     );
     row(say!("user namespace", "ユーザー名前空間"), layer("user-namespace"));
     if let Some(uid) = facts.login_uid {

@@ -1,4 +1,5 @@
-//! Pid 1 of a container with `--init`: `init -- COMMAND [ARGUMENT...]`.
+//! Pid 1 of a container with `--init`: `init -- COMMAND [ARGUMENT...]`; without a command it only waits, until it is
+//! asked to end.
 //!
 //! All signals are blocked and waited for one after the other: SIGCHLD means to reap, any other goes to the command.
 #![no_std]
@@ -23,6 +24,10 @@ extern "C" fn start(stack: *const usize) -> ! {
     call(number::SIGPROCMASK, [0, &raw const all as usize, &raw mut before as usize, 8, 0]);
     // SAFETY: argv has at least the program's name and the separator, else the command is missing.
     let command = unsafe { argv.add(if *argv.add(1) != 0 { 2 } else { 1 }) };
+    // SAFETY: as above.
+    if unsafe { *argv.add(1) } == 0 {
+        wait()
+    }
     let child = call(number::CLONE, [SIGCHLD as usize, 0, 0, 0, 0]);
     if child == 0 {
         let none = 0u64;
@@ -45,6 +50,18 @@ extern "C" fn start(stack: *const usize) -> ! {
             reap(child);
         } else if signal > 0 {
             call(number::KILL, [child as usize, signal as usize, 0, 0, 0]);
+        }
+    }
+}
+
+/// Holds the namespaces of a container in which nothing runs.
+fn wait() -> ! {
+    let all = !0u64;
+    loop {
+        match call(number::SIGTIMEDWAIT, [&raw const all as usize, 0, 0, 8, 0]) {
+            2 | 15 => exit(0),
+            SIGCHLD => reap(0),
+            _ => {}
         }
     }
 }

@@ -13,6 +13,7 @@ mod logging;
 mod moment;
 mod mount_flags;
 mod output;
+mod planned;
 mod progress;
 mod remote;
 mod run_flags;

@@ -14,7 +14,7 @@ use crate::{Global, output};
 
 pub const VERB: Verb = Verb {
     names: &["explain"],
-    usage: "[options] CONTAINER|PID...",
+    usage: "[options] CONTAINER|PID... | [docker|podman] run ...",
     about: "Tell who is root in a container or process, and what a break-out would get",
     flags: || {
         vec![
@@ -24,12 +24,15 @@ pub const VERB: Verb = Verb {
             flag("html", ' ', Kind::Value, "Write a page of its own to this file"),
         ]
     },
-    interspersed: true,
+    interspersed: false,
     count: (0, ANY),
     run: |global, args| -> Outcome {
         let host = Host::read();
         let mut reports = Vec::new();
-        for (title, pid) in targets(global, args)? {
+        if let Some(facts) = crate::planned::facts(global, &args.rest)? {
+            reports.push((args.rest.join(" "), judge(facts, &host)));
+        }
+        for (title, pid) in if reports.is_empty() { targets(global, args)? } else { Vec::new() } {
             let facts = Facts::of(pid).map_err(|e| {
                 CliError::new(match e.raw_os_error() {
                     Some(3) => format!("no container and no process is called {title}"),

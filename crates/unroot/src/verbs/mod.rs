@@ -59,6 +59,9 @@ pub struct Verb {
     pub run: fn(&Global, &Args) -> Outcome,
 }
 
+/// `run`, for those who read its command line.
+pub use run::VERB as RUN;
+
 /// Any number of arguments.
 pub const ANY: usize = usize::MAX;
 

@@ -181,3 +181,38 @@ fn hostile_names() {
     host.unroot(["explain", "--html", page.to_str().unwrap(), "c"]).ok();
     assert!(!std::fs::read_to_string(&page).unwrap().contains("<b>&"));
 }
+
+/// Command lines that were not run: ours and Podman's are the user's, Docker's are its daemon's, whoever types them.
+/// Nothing of the image runs, and nothing is left.
+#[test]
+fn what_was_not_run() {
+    let host = Host::new();
+    let level = |words: &[&str]| {
+        let args = ["explain", "--format", "{{.level}} {{.engine_is_root}} {{.root_inside}}"];
+        host.unroot(args.iter().chain(words)).ok()
+    };
+    let own = if is_root() { "root-id true true" } else { "account false true" };
+    assert_eq!(level(&["run", "--network=none", IMAGE, "touch", "/was-here"]), own);
+    assert_eq!(level(&["podman", "run", "--network=none", IMAGE]), own);
+    assert_eq!(
+        level(&["docker", "run", "--network=none", "-it", "--rm", "-p", "80:80", IMAGE]),
+        "root-id true true"
+    );
+    assert_eq!(level(&["docker", "run", "--privileged", "-v", "/:/host", IMAGE]), "host-root true true");
+    let tight = level(&[&["run", "--network=none"], TIGHT, &[IMAGE]].concat());
+    if is_root() {
+        assert!(tight.ends_with(" true false"), "{tight}");
+    } else {
+        assert_eq!(tight, "subordinate false false");
+        let text = host.unroot(["explain", "--format", "json", "run", "--network=none", IMAGE]).ok();
+        let report: Value = serde_json::from_str(&text).unwrap();
+        // (told as the host tells them, not as the user namespace of the engine does)
+        assert_eq!(report[0]["identity"]["uid"], uid());
+        assert_eq!(report[0]["facts"]["user_namespace"]["known"]["owner"], uid());
+    }
+    assert_eq!(host.unroot(["ps", "-aq"]).ok(), "");
+    host.unroot(["explain", "run", "--nosuchflag", IMAGE]).fails(125, "unknown flag: --nosuchflag");
+    host.unroot(["explain", "run", "-u", "nosuchuser", IMAGE]).fails(126, "unable to find user nosuchuser");
+    host.unroot(["explain", "docker", "run"]).fails(125, "image");
+    assert_eq!(host.unroot(["ps", "-aq"]).ok(), "");
+}
