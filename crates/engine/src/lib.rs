@@ -2,6 +2,8 @@
 
 pub mod boot;
 pub mod capabilities;
+pub mod changes;
+pub mod commit;
 pub mod create;
 pub mod devices;
 pub mod dirs;
@@ -28,6 +30,7 @@ pub mod start;
 pub mod state;
 pub mod stop;
 pub mod top;
+pub mod trees;
 pub mod update;
 pub mod users;
 pub mod volumes;

@@ -82,6 +82,9 @@ pub struct Config {
     /// How it is seen to be well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
+    /// What a build from it does first.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub on_build: Vec<String>,
 }
 
 /// A health check of an image; times are nanoseconds, and what is 0 is the engine's default.

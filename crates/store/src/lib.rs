@@ -17,6 +17,7 @@ mod extract;
 mod image;
 mod layer;
 mod mapped;
+pub mod merged;
 mod pipe;
 pub mod tree_tar;
 mod volume;
@@ -26,9 +27,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use archive::Loaded;
+pub use archive::{Loaded, manifest_of};
 pub use image::{Config, Healthcheck, History, Image, ImageConfig};
 pub use layer::{IdCheck, Layer};
+pub use mapped::Shift;
 pub use volume::{Volume, VolumeState, Volumes, is_name as is_volume_name};
 
 /// What went wrong in the store.

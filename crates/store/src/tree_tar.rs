@@ -1,5 +1,5 @@
-//! A directory's files as a tar, and back: `volume export` and `import`. Nothing is followed: each directory is
-//! opened below the one before it.
+//! Files as a tar, and back: `volume export` and `import`, `export`, layers of `commit`. Nothing is followed: each
+//! directory is opened below the one before it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -9,23 +9,39 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, openat, readlinkat, statat,
-};
+use rustix::fs::{FileType, Mode, OFlags, fgetxattr, flistxattr, fstat, openat, readlinkat};
 use tar::{Builder, EntryType, Header};
 
 use crate::extract::Extractor;
 use crate::layer::IdCheck;
+use crate::merged::{Node, Part, Style, Tree};
 use crate::{Call as _, Result, pipe};
 
 /// Writes a tar of what is in a directory, names sorted; sockets are left out.
 pub fn export(dir: &Path, into: impl Write) -> Result<()> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-    let root = openat(CWD, dir, flags, Mode::empty()).call(|| format!("open {}", dir.display()))?;
-    let mut export = Export { tar: Builder::new(into), links: HashMap::new() };
-    let stat = fstat(&root).call(|| format!("stat {}", dir.display()))?;
-    export.entry(Path::new("./"), &stat, EntryType::Directory, &root).call(|| "write tar".into())?;
-    export.directory(&root, Path::new("."))?;
+    let part = Part { dir: dir.into(), owners: None };
+    write(&Tree::open(&[part], Style::Plain)?, Path::new("."), into, &|_, _| true)
+}
+
+/// Writes a tar of a tree: names below `top` and sorted, times in whole seconds, so that the same files make the same
+/// bytes. What `wanted` does not want is left out. In a tree that is a layer, what it removes and hides is said as in
+/// layers of images: `.wh.NAME`, `.wh..wh..opq`.
+pub fn write(
+    tree: &Tree<'_>,
+    top: &Path,
+    into: impl Write,
+    wanted: &dyn Fn(&Path, &Node) -> bool,
+) -> Result<()> {
+    let mut export = Export {
+        tar: Builder::new(into),
+        links: HashMap::new(),
+        is_layer: tree.style() == Style::Layer,
+        wanted,
+    };
+    export
+        .entry(Path::new("./"), &tree.node()?, EntryType::Directory, tree.handle())
+        .call(|| "write tar".into())?;
+    export.directory(tree, top)?;
     export.tar.into_inner().and_then(|mut out| out.flush()).call(|| "write tar".into())
 }
 
@@ -40,58 +56,63 @@ pub fn import(dir: &Path, source: impl Read, ids: IdCheck<'_>) -> Result<()> {
     io::copy(&mut plain, &mut io::sink()).call(|| "read tar".into()).map(drop)
 }
 
-struct Export<W: Write> {
+struct Export<'a, W: Write> {
     tar: Builder<W>,
     /// Files of several names: where the first one is.
     links: HashMap<(u64, u64), PathBuf>,
+    is_layer: bool,
+    wanted: &'a dyn Fn(&Path, &Node) -> bool,
 }
 
-impl<W: Write> Export<W> {
-    fn directory(&mut self, dir: &OwnedFd, path: &Path) -> Result<()> {
-        let failed = |path: &Path| format!("export {}", path.display());
-        let mut names = Vec::new();
-        for entry in Dir::read_from(dir).call(|| failed(path))? {
-            let name = entry.call(|| failed(path))?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(name);
-            }
+impl<W: Write> Export<'_, W> {
+    fn directory(&mut self, tree: &Tree<'_>, path: &Path) -> Result<()> {
+        if self.is_layer && tree.is_opaque() {
+            self.mark(&path.join(".wh..wh..opq"))?;
         }
-        names.sort();
-        for name in names {
-            let name = OsStr::from_bytes(&name);
-            let at = path.join(name);
-            let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(rustix::io::Errno::NOENT) => continue,
-                stat => stat.call(|| failed(&at))?,
-            };
-            self.one(dir, name, &at, &stat)?;
+        for node in tree.entries(path)?.values() {
+            let at = path.join(&node.name);
+            if (self.wanted)(&at, node) {
+                self.one(tree, &at, node)?;
+            }
         }
         Ok(())
     }
 
-    fn one(&mut self, dir: &OwnedFd, name: &OsStr, at: &Path, stat: &Stat) -> Result<()> {
+    /// An empty file whose name says it all.
+    fn mark(&mut self, at: &Path) -> Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(0);
+        header.set_mtime(0);
+        self.tar.append_data(&mut header, at, io::empty()).call(|| format!("export {}", at.display()))
+    }
+
+    fn one(&mut self, tree: &Tree<'_>, at: &Path, node: &Node) -> Result<()> {
         let call = || format!("export {}", at.display());
+        let (dir, name, stat) = (tree.dir_of(node), &node.name, &node.stat);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let open = |more| openat(dir, name, flags | more, Mode::empty());
-        match FileType::from_raw_mode(stat.st_mode) {
+        match node.kind() {
             FileType::Directory => {
-                let inner = open(OFlags::DIRECTORY).call(call)?;
+                let inner = tree.enter(name)?;
                 let mut shown = at.as_os_str().to_os_string();
                 shown.push("/");
-                self.entry(Path::new(&shown), stat, EntryType::Directory, &inner).call(call)?;
+                self.entry(Path::new(&shown), node, EntryType::Directory, inner.handle()).call(call)?;
                 self.directory(&inner, at)
             }
             FileType::RegularFile => {
                 if stat.st_nlink > 1
                     && let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)).cloned()
                 {
-                    let mut header = header(stat, EntryType::Link);
+                    let mut header = header(node, EntryType::Link);
                     return self.tar.append_link(&mut header, at, &first).call(call);
                 }
                 self.links.insert((stat.st_dev, stat.st_ino), at.into());
-                let file = open(OFlags::empty()).call(call)?;
+                let file = openat(dir, name, flags, Mode::empty()).call(call)?;
                 self.attributes(&file).call(call)?;
-                let mut header = header(stat, EntryType::Regular);
+                let mut header = header(node, EntryType::Regular);
                 let size = fstat(&file).call(call)?.st_size as u64;
                 header.set_size(size);
                 // (it may be written to meanwhile: so many bytes, and no more or less)
@@ -100,12 +121,17 @@ impl<W: Write> Export<W> {
             }
             FileType::Symlink => {
                 let target = readlinkat(dir, name, Vec::new()).call(call)?;
-                let mut header = header(stat, EntryType::Symlink);
+                let mut header = header(node, EntryType::Symlink);
                 self.tar.append_link(&mut header, at, OsStr::from_bytes(target.as_bytes())).call(call)
+            }
+            FileType::CharacterDevice if self.is_layer && node.is_whiteout() => {
+                let mut mark = std::ffi::OsString::from(".wh.");
+                mark.push(name);
+                self.mark(&at.with_file_name(mark))
             }
             kind @ (FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice) => {
                 let mut header = header(
-                    stat,
+                    node,
                     match kind {
                         FileType::Fifo => EntryType::Fifo,
                         FileType::CharacterDevice => EntryType::Char,
@@ -122,9 +148,9 @@ impl<W: Write> Export<W> {
         }
     }
 
-    fn entry(&mut self, at: &Path, stat: &Stat, kind: EntryType, file: &OwnedFd) -> io::Result<()> {
+    fn entry(&mut self, at: &Path, node: &Node, kind: EntryType, file: &OwnedFd) -> io::Result<()> {
         self.attributes(file)?;
-        let mut header = header(stat, kind);
+        let mut header = header(node, kind);
         self.tar.append_data(&mut header, at, io::empty())
     }
 
@@ -134,15 +160,19 @@ impl<W: Write> Export<W> {
         let Ok(length) = flistxattr(file, &mut names[..]) else { return Ok(()) };
         let mut found = Vec::new();
         for name in names[..length].split(|b| *b == 0).filter_map(|n| std::str::from_utf8(n).ok()) {
-            if !(name.starts_with("user.") || name == "security.capability") {
+            if !(name.starts_with("user.") || name == CAPABILITY) || name.starts_with("user.overlay.") {
                 continue;
             }
             let mut value = vec![0; 64 << 10];
             if let Ok(length) = fgetxattr(file, name, &mut value[..]) {
                 value.truncate(length);
+                if name == CAPABILITY {
+                    value = of_any_root(value);
+                }
                 found.push((format!("SCHILY.xattr.{name}"), value));
             }
         }
+        found.sort();
         match found.is_empty() {
             true => Ok(()),
             false => self.tar.append_pax_extensions(found.iter().map(|(k, v)| (k.as_str(), &v[..]))),
@@ -150,13 +180,25 @@ impl<W: Write> Export<W> {
     }
 }
 
-fn header(stat: &Stat, kind: EntryType) -> Header {
+const CAPABILITY: &str = "security.capability";
+
+/// Capabilities of a program in a user namespace name its root (revision 3 of capabilities(7)); in an archive they are
+/// those of whoever is root where it is unpacked: revision 2, without the id at the end.
+fn of_any_root(mut value: Vec<u8>) -> Vec<u8> {
+    if value.len() == 24 && value[3] == 3 {
+        value.truncate(20);
+        value[3] = 2;
+    }
+    value
+}
+
+fn header(node: &Node, kind: EntryType) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
-    header.set_mode(stat.st_mode & 0o7777);
-    header.set_uid(stat.st_uid.into());
-    header.set_gid(stat.st_gid.into());
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
+    header.set_mode(node.stat.st_mode & 0o7777);
+    header.set_uid(node.owner.0.into());
+    header.set_gid(node.owner.1.into());
+    header.set_mtime(u64::try_from(node.stat.st_mtime).unwrap_or(0));
     header.set_size(0);
     header
 }

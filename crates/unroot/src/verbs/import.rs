@@ -1,6 +1,5 @@
 //! `import`
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
@@ -23,7 +22,7 @@ pub const VERB: Verb = Verb {
                 "change",
                 'c',
                 Kind::Repeat,
-                "Set CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR",
+                "Change the configuration by CMD, ENV, LABEL, ... as in a Containerfile",
             ),
             flag("message", 'm', Kind::Value, "Message of the history"),
             flag("os", ' ', Kind::Value, "Operating system of the image"),
@@ -41,7 +40,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let ids = engine.id_check()?;
     let mut config = Config::default();
     for change in args.all("change") {
-        apply(&mut config, change)?;
+        unroot_engine::changes::apply(&mut config, change).map_err(CliError::new)?;
     }
     let now = unroot_monitor::log::now();
     let created = Some(unroot_monitor::log::format_nanos(now));
@@ -80,52 +79,4 @@ fn run(global: &Global, args: &Args) -> Outcome {
     }
     output::line(format!("sha256:{}", image.id));
     Ok(0)
-}
-
-/// `CMD=...`, `ENV=NAME=VALUE` or, with a space, as in a Containerfile.
-fn apply(config: &mut Config, change: &str) -> Result<(), CliError> {
-    let broken = || CliError::new(format!("invalid change \"{change}\" - must be formatted as KEY VALUE"));
-    let at = change.find(['=', ' ']).ok_or_else(broken)?;
-    let (key, value) = (change[..at].to_ascii_uppercase(), change[at + 1..].trim());
-    let list = || match serde_json::from_str::<Vec<String>>(value) {
-        Ok(list) => list,
-        Err(_) => vec!["/bin/sh".into(), "-c".into(), value.into()],
-    };
-    let pair = || {
-        value
-            .split_once(['=', ' '])
-            .map(|(k, v)| (k.to_string(), v.trim_matches('"').to_string()))
-            .ok_or_else(broken)
-    };
-    match key.as_str() {
-        "CMD" => config.cmd = list(),
-        "ENTRYPOINT" => config.entrypoint = list(),
-        "ENV" => {
-            let (name, value) = pair()?;
-            config.env.push(format!("{name}={value}"));
-        }
-        "LABEL" => {
-            let (name, value) = pair()?;
-            config.labels.insert(name, value);
-        }
-        "EXPOSE" => drop(config.exposed_ports.insert(
-            if value.contains('/') { value.into() } else { format!("{value}/tcp") },
-            serde_json::json!({}),
-        )),
-        "VOLUME" => {
-            let paths = serde_json::from_str::<Vec<String>>(value).unwrap_or_else(|_| vec![value.into()]);
-            config
-                .volumes
-                .extend(paths.into_iter().map(|p| (p, serde_json::json!({}))).collect::<BTreeMap<_, _>>());
-        }
-        "STOPSIGNAL" => config.stop_signal = value.into(),
-        "USER" => config.user = value.into(),
-        "WORKDIR" => config.working_dir = value.into(),
-        _ => {
-            return Err(CliError::new(format!(
-                "invalid change \"{change}\" - {key} is not one of CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR"
-            )));
-        }
-    }
-    Ok(())
 }

@@ -5,14 +5,17 @@ use crate::cli::{Args, CliError, Flag, Outcome};
 
 mod attach;
 pub mod boot;
+mod commit;
 mod completion;
 mod connection;
 mod create;
 mod demo;
+mod diff;
 mod events;
 mod exec;
 mod exists;
 mod explain;
+mod export;
 mod healthcheck;
 mod images;
 mod import;
@@ -68,12 +71,17 @@ pub const ANY: usize = usize::MAX;
 /// All verbs.
 pub const VERBS: &[&Verb] = &[
     &attach::VERB,
+    &commit::VERB,
     &completion::VERB,
     &create::VERB,
     &demo::VERB,
+    &diff::VERB,
+    &diff::CONTAINER,
+    &diff::IMAGE,
     &events::VERB,
     &exec::VERB,
     &explain::VERB,
+    &export::VERB,
     &healthcheck::VERB,
     &images::VERB,
     &import::VERB,

@@ -1,0 +1,65 @@
+//! `commit`, `diff`, `export`: what a container has changed, as an image, as a list, as a tar.
+
+use std::collections::BTreeSet;
+
+use crate::host::{Host, IMAGE};
+
+const CHANGES: &str = "echo hi >/new && mkdir -p /d/e && echo x >/d/e/f && ln -s new /link && ln /new /hard && \
+    chown 5:6 /d/e/f && chmod 4755 /new && rm /bin/cat && echo more >>/etc/passwd";
+
+#[test]
+fn a_container_becomes_an_image() {
+    let host = Host::new();
+    host.unroot(["run", "--name", "c", "--network=none", IMAGE, "sh", "-c", CHANGES]).ok();
+    let changes: Vec<&str> =
+        vec!["--change", "ENV=A=b", "-c", "CMD [\"sh\",\"-c\",\"echo $A\"]", "--author", "me"];
+    host.unroot([&["commit", "-q"], &changes[..], &["c", "made"]].concat()).ok();
+    assert_eq!(host.unroot(["run", "--rm", "--network=none", "made"]).ok(), "b");
+    let script = "stat -c '%a %u:%g %h %n' /new /d/e/f /hard; readlink /link; ls /bin/cat 2>/dev/null; tail -n1 /etc/passwd";
+    let seen = host.unroot(["run", "--rm", "--network=none", "made", "sh", "-c", script]).ok();
+    assert_eq!(seen, "4755 0:0 2 /new\n644 5:6 1 /d/e/f\n4755 0:0 2 /hard\nnew\nmore");
+    assert_eq!(host.unroot(["inspect", "--type", "image", "--format", "{{.Author}}", "made"]).ok(), "me");
+    // the same changes make the same layer
+    host.unroot([&["commit", "-q"], &changes[..], &["c", "again"]].concat()).ok();
+    let layers =
+        |name| host.unroot(["inspect", "--type", "image", "--format", "{{.RootFS.Layers}}", name]).ok();
+    assert_eq!(layers("made"), layers("again"));
+    host.unroot(["commit", "-q", "nosuch", "x"]).fails(125, "no such container");
+    host.unroot(["commit", "-q", "--change", "NOSUCH=1", "c", "x"]).fails(125, "NOSUCH");
+}
+
+#[test]
+fn what_has_changed() {
+    let host = Host::new();
+    host.unroot(["run", "--name", "c", "--network=none", IMAGE, "sh", "-c", CHANGES]).ok();
+    let seen = host.unroot(["diff", "c"]).ok();
+    let lines: BTreeSet<&str> = seen.lines().collect();
+    for line in ["A /new", "A /d/e/f", "A /link", "A /hard", "D /bin/cat", "C /bin", "C /etc/passwd"] {
+        assert!(lines.contains(line), "{line} in {seen}");
+    }
+    assert!(!seen.contains("/proc") && !seen.contains("/bin/busybox"), "{seen}");
+    let json = host.unroot(["diff", "--format", "json", "c"]).ok();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(value["deleted"].as_array().unwrap().contains(&"/bin/cat".into()), "{json}");
+}
+
+#[test]
+fn a_tar_of_it_all() {
+    let host = Host::new();
+    host.unroot(["run", "--name", "c", "--network=none", IMAGE, "sh", "-c", CHANGES]).ok();
+    let tar = host.path("c.tar");
+    host.unroot(["export", "-o", tar.to_str().unwrap(), "c"]).ok();
+    host.unroot(["import", "-q", tar.to_str().unwrap(), "back"]).ok();
+    let seen = host
+        .unroot([
+            "run",
+            "--rm",
+            "--network=none",
+            "back",
+            "sh",
+            "-c",
+            "cat() { :; }; stat -c '%a %u:%g' /new /d/e/f; ls /bin/cat 2>/dev/null || echo gone",
+        ])
+        .ok();
+    assert_eq!(seen, "4755 0:0\n644 5:6\ngone");
+}
