@@ -19,6 +19,7 @@ pub mod limits;
 mod lock;
 pub mod names;
 mod netfiles;
+pub mod own;
 pub mod plan;
 pub mod record;
 pub mod remove;
@@ -34,6 +35,7 @@ pub mod trees;
 pub mod update;
 pub mod users;
 pub mod volumes;
+pub mod whois;
 
 use std::sync::OnceLock;
 

@@ -57,15 +57,18 @@ pub const DESCRIPTORS: [(&str, &str); 35] = [
 
 const DEFAULT: [&str; 8] = ["user", "pid", "ppid", "pcpu", "etime", "tty", "time", "args"];
 
-struct Process {
-    pid: u32,
+/// A process, as the host's /proc has it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
     status: BTreeMap<String, String>,
     stat: Vec<String>,
-    comm: String,
+    pub(crate) comm: String,
 }
 
 impl Process {
-    fn read(pid: u32) -> Option<Self> {
+    /// Reads one; none if it has gone.
+    pub(crate) fn read(pid: u32) -> Option<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let stat = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
         let (open, close) = (stat.find('(')?, stat.rfind(')')?);
@@ -81,11 +84,12 @@ impl Process {
         })
     }
 
-    fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         self.status.get(name).map_or("", String::as_str)
     }
 
-    fn nth(&self, name: &str, n: usize) -> u32 {
+    /// The nth number of a field: of Uid and Gid real, effective, saved, filesystem.
+    pub(crate) fn nth(&self, name: &str, n: usize) -> u32 {
         self.field(name).split_whitespace().nth(n).and_then(|v| v.parse().ok()).unwrap_or(0)
     }
 
@@ -95,21 +99,30 @@ impl Process {
     }
 
     /// Its number in the namespace it is in.
-    fn inner(&self, name: &str) -> String {
+    pub(crate) fn inner(&self, name: &str) -> String {
         self.field(name).split_whitespace().last().unwrap_or("?").to_string()
     }
 }
 
-/// All processes of a container: those of its pid namespace and of those below; with the host's pid namespace, those
-/// of its cgroup, or that descend from its first process.
-fn processes(init: u32, shares_host_pids: bool, cgroup: Option<&str>) -> Vec<Process> {
-    let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).ok();
-    let all: Vec<Process> = fs::read_dir("/proc")
+/// All processes that this process can see.
+pub(crate) fn every_process() -> Vec<Process> {
+    fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|e| Process::read(e.file_name().to_str()?.parse().ok()?))
-        .collect();
+        .collect()
+}
+
+/// Those processes of a container: those of its pid namespace and of those below; with the host's pid namespace, those
+/// of its cgroup, or that descend from its first process.
+pub(crate) fn members<'a>(
+    all: &'a [Process],
+    init: u32,
+    shares_host_pids: bool,
+    cgroup: Option<&str>,
+) -> Vec<&'a Process> {
+    let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).ok();
     let depth = all.iter().find(|p| p.pid == init).map_or(1, |p| p.field("NSpid").split_whitespace().count());
     let parents: BTreeMap<u32, u32> = all.iter().map(|p| (p.pid, p.stat(4) as u32)).collect();
     let descends = |mut pid: u32| {
@@ -125,8 +138,8 @@ fn processes(init: u32, shares_host_pids: bool, cgroup: Option<&str>) -> Vec<Pro
         false
     };
     let members = cgroup.and_then(|c| unroot_cgroup::Cgroup::open(c.as_ref())).map(|c| c.processes());
-    let mut found: Vec<Process> = all
-        .into_iter()
+    let mut found: Vec<&Process> = all
+        .iter()
         .filter(|p| match shares_host_pids {
             true => members.as_ref().map_or_else(|| descends(p.pid), |m| m.contains(&p.pid)),
             false => {
@@ -169,7 +182,7 @@ impl Context {
 }
 
 /// Image data on a terminal: no control characters, no blanks, not endless.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(64).map(|c| if c.is_control() || c.is_whitespace() { '?' } else { c }).collect()
 }
 
@@ -323,8 +336,9 @@ impl Engine {
         let headings = chosen.iter().map(heading).collect::<Result<Vec<_>>>()?;
         let context = Context::of(init.pid);
         let shares = record.spec.namespaces.pid == crate::spec::Namespace::Host;
-        let all = processes(init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
-        let rows = all.iter().map(|p| chosen.iter().map(|d| value(d, p, &context)).collect()).collect();
+        let all = every_process();
+        let own = members(&all, init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
+        let rows = own.iter().map(|p| chosen.iter().map(|d| value(d, p, &context)).collect()).collect();
         Ok((headings, rows))
     }
 }

@@ -387,7 +387,7 @@ fn limits(pid: u32) -> Seen<Limits> {
 }
 
 /// The engine's process that keeps it, found among its ancestors.
-fn supervisor(pid: u32) -> Option<Supervisor> {
+pub fn supervisor(pid: u32) -> Option<Supervisor> {
     let mut at = pid;
     for _ in 0..64 {
         let stat = fs::read(format!("/proc/{at}/stat")).ok()?;

@@ -184,6 +184,18 @@ pub fn cure_of_single_id(user: &EngineUser) -> String {
     format!("as root: usermod --add-subuids {range} --add-subgids {range} {}", user.name)
 }
 
+/// The maps that this user's engine has, inside -> host, as the files say; nothing is entered.
+pub fn planned_maps(user: &EngineUser) -> Result<IdMaps, Error> {
+    if !user.is_rootless() {
+        return Ok(IdMaps::identity());
+    }
+    let subids = SubIds::of(&user.name, user.uid)?;
+    match reason_for_one_id(&subids, user) {
+        Some(_) => Ok(single_map(user)),
+        None => full_map(user, &subids),
+    }
+}
+
 fn single_map(user: &EngineUser) -> IdMaps {
     let one = |id| IdMap::new(vec![Extent::new(0, id, 1)]).unwrap_or_default();
     IdMaps { uid: one(user.uid), gid: one(user.gid) }

@@ -25,6 +25,7 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod own;
 mod port;
 mod ps;
 mod pull;
@@ -43,6 +44,7 @@ mod version;
 mod volume;
 mod volume_files;
 mod wait;
+mod whois;
 
 /// A verb.
 pub struct Verb {
@@ -91,6 +93,7 @@ pub const VERBS: &[&Verb] = &[
     &load::VERB,
     &logs::VERB,
     &man::VERB,
+    &own::VERB,
     &port::VERB,
     &ps::VERB,
     &pull::VERB,
@@ -107,6 +110,7 @@ pub const VERBS: &[&Verb] = &[
     &update::VERB,
     &version::VERB,
     &wait::VERB,
+    &whois::VERB,
     &exists::CONTAINER,
     &exists::IMAGE,
     &exists::VOLUME,

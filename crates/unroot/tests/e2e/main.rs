@@ -31,3 +31,4 @@ mod stdio;
 mod systemd;
 mod update;
 mod volumes;
+mod whois;
