@@ -10,7 +10,7 @@ use crate::dirs::write_file;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record::Record;
-use crate::spec::Namespace;
+use crate::spec::{Mount, MountKind, Namespace};
 use crate::users::{ResolvedUser, RootView, name_of_uid};
 
 /// Writes them; each with its path in the container.
@@ -44,7 +44,11 @@ pub fn write(
     if !spec.process.no_hostname {
         put("hostname", "/etc/hostname", &format!("{host_name}\n"), 0o644)?;
     }
-    put("containerenv", "/run/.containerenv", &mark(engine, record), 0o644)?;
+    // (a directory of the host's is not written to)
+    let kept = |m: &Mount| m.target == "/run" && matches!(m.kind, MountKind::Bind | MountKind::Volume);
+    if !spec.files.mounts.iter().any(kept) {
+        put("containerenv", "/run/.containerenv", &mark(engine, record), 0o644)?;
+    }
     if spec.process.passwd.unwrap_or(true) {
         for (name, path, text) in accounts(engine, record, view, user) {
             put(name, path, &text, 0o644)?;

@@ -1,11 +1,12 @@
 //! rm: what a container leaves, and cleaning after a monitor that was killed.
 //!
 //! Removing is: name given back, record gone (the container no longer exists for anyone), then its files. Killed
-//! in between, the files are in a directory whose name begins with a dot, which the next removal sweeps.
+//! in between, the files are in a directory whose name begins with a dot, which the next removal sweeps. A monitor
+//! that removes its container (`--rm`) does so before it tells of the end, and deletes the files afterwards.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::dirs::Dirs;
 use crate::error::{Context as _, Error, Result};
@@ -46,8 +47,28 @@ fn free_held(run: &RunState) {
     }
 }
 
+/// The files of a container that no longer exists.
+#[derive(Debug)]
+pub struct Leftover {
+    kept: PathBuf,
+    run: PathBuf,
+}
+
+impl Leftover {
+    /// Deletes them.
+    pub fn delete(self) -> Result<()> {
+        let run = remove_tree(&self.run);
+        remove_tree(&self.kept).and(run)
+    }
+}
+
 /// Removes a container that has no process. The caller has the lock, which goes with it.
 pub fn remove(dirs: &Dirs, record: &Record, lock: Lock) -> Result<()> {
+    withdraw(dirs, record, lock)?.delete()
+}
+
+/// Removes a container, all but its files.
+pub fn withdraw(dirs: &Dirs, record: &Record, lock: Lock) -> Result<Leftover> {
     let dir = dirs.container(&record.id);
     let doomed = dirs.containers().join(format!(".{}", record.id));
     release_name(dirs, &record.name, &record.id);
@@ -60,8 +81,7 @@ pub fn remove(dirs: &Dirs, record: &Record, lock: Lock) -> Result<()> {
     }
     lock.release();
     dirs.events.container("remove", record);
-    let run = remove_tree(&dirs.run_container(&record.id));
-    remove_tree(&doomed).and(run)
+    Ok(Leftover { kept: doomed, run: dirs.run_container(&record.id) })
 }
 
 /// Removes a tree, whatever the modes in it; it is no error if it is not there. The engine has to be in its

@@ -29,10 +29,14 @@ use crate::images::Named;
 use crate::lock::Lock;
 use crate::plan::{self, Facts, reason};
 use crate::record::Record;
+use crate::remove::Leftover;
 use crate::spec::{FORMAT, Namespace, Restart, Root};
 use crate::state::{Exit, ProcessRef, Restarting, RunState, State, write_exit, write_run};
 use crate::users::{self, ResolvedUser};
 use crate::{limits, netfiles};
+
+/// Lower layers that overlayfs takes (OVL_MAX_STACK).
+const MOST_LAYERS: usize = 500;
 
 /// Everything that the monitor needs to make the process.
 struct Launch {
@@ -137,6 +141,7 @@ impl Engine {
         let first_locks = std::cell::Cell::new(Some((lock, volume_locks)));
         let restarts = std::cell::Cell::new(Restarts::default());
         let clock = std::cell::RefCell::new(Clock::default());
+        let leftover = std::cell::Cell::new(None);
         let mut checker = self.clone();
         checker.dirs = launch.dirs.clone();
         let mut socket = unroot_monitor::fork(
@@ -153,9 +158,12 @@ impl Engine {
             },
             |exit| {
                 let next = restarts.get().after(&launch, exit);
-                finish(&launch, exit, restarts.get().count, next.is_some());
+                leftover.set(finish(&launch, exit, restarts.get().count, next.is_some()));
                 restarts.set(next?);
                 next.map(|n| n.pause)
+            },
+            || {
+                let _ = leftover.take().map(Leftover::delete);
             },
             Checks {
                 next: &mut || clock.borrow_mut().next(&launch.dirs, &launch.record.id),
@@ -303,7 +311,13 @@ impl Engine {
                 init: init.as_deref(),
             },
         )?;
+        let mounts_all = unroot_store::MOUNTED_FILES.iter().all(|file| files.iter().any(|(at, _)| at == file));
         let lower = match (image, &record.maps) {
+            (Some(named), None) if mounts_all && named.image.layers.len() < MOST_LAYERS => {
+                let mut lower = self.store.lower_dirs(&named.image);
+                lower.push(self.store.mount_points().map_err(Error::engine)?);
+                lower
+            }
             (Some(named), None) => self.store.lower_dirs(&named.image),
             (Some(named), Some(maps)) => self.mapped_layers(named, maps)?,
             _ => Vec::new(),
@@ -755,9 +769,9 @@ fn network_error(error: unroot_network::Error) -> Error {
     }
 }
 
-/// In the monitor, after the end: what was held is freed, the exit is recorded, and with `--rm` all goes. Each
-/// step is taken whatever the others did.
-fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: bool) {
+/// In the monitor, after the end: what was held is freed, the exit is recorded, and with `--rm` all goes but the files
+/// that are returned. Each step is taken whatever the others did.
+fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: bool) -> Option<Leftover> {
     let Launch { store, dirs, record, .. } = launch;
     let run = State::observe(dirs, &record.id).ok().and_then(|s| s.run);
     let mut oom = false;
@@ -801,13 +815,11 @@ fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: boo
     }
     dirs.events.emit(Event { exit_code: Some(exit.code), ..Event::of_container("died", record) });
     dirs.events.container("cleanup", record);
-    if record.spec.remove
-        && let Ok(lock) = Lock::take(dirs, &record.id)
-    {
-        let _ = crate::remove::remove(dirs, record, lock);
-        crate::volumes::drop_anonymous(dirs, store, &record.volumes);
-        if let Some(image) = record.image.as_ref().filter(|_| record.spec.life.remove_image) {
-            let _ = crate::images::remove_unused(store, dirs, &image.id);
-        }
+    let lock = record.spec.remove.then(|| Lock::take(dirs, &record.id).ok()).flatten()?;
+    let leftover = crate::remove::withdraw(dirs, record, lock).ok();
+    crate::volumes::drop_anonymous(dirs, store, &record.volumes);
+    if let Some(image) = record.image.as_ref().filter(|_| record.spec.life.remove_image) {
+        let _ = crate::images::remove_unused(store, dirs, &image.id);
     }
+    leftover
 }

@@ -89,12 +89,14 @@ pub struct Exit {
 
 /// Forks the monitor. In it, `start` makes the container with the ends it is given; its failure goes to the caller
 /// as exit code and text. After the container's end `finish` records and cleans, and says after which time the
-/// container is to be started again, if at all; neither may hold descriptors from one call to the next.
+/// container is to be started again, if at all; neither may hold descriptors from one call to the next. `last` is what
+/// nobody needs to wait for: it comes when everyone who waits for the end was told of it.
 /// Returns in the caller, with the socket to the monitor, on which [`wait_started`] is to be called next.
 pub fn fork(
     config: Config,
     start: impl FnMut(StdioEnds) -> Result<Started, (u8, String)>,
     finish: impl FnMut(Exit) -> Option<Duration>,
+    last: impl FnOnce(),
     checks: Checks<'_>,
 ) -> Result<UnixStream, Error> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
@@ -114,6 +116,7 @@ pub fn fork(
             drop(ours);
             let _ = rustix::process::setsid();
             live(config, theirs, start, finish, Schedule::new(checks));
+            last();
             exit_now(0)
         }
     }

@@ -5,6 +5,7 @@
 //! images/.names/NAME -> ../ID                        NAME with its slashes as %2F
 //! layers/DIFF-ID/diff/                               a layer as overlayfs has it
 //! layers/DIFF-ID/layer.json
+//! mount-points/                                      below the layers of a container
 //! volumes/NAME/{volume.json,state.json,_data/}
 //! tmp/                                               what is being made; flocked by its maker
 //! ```
@@ -18,6 +19,7 @@ mod image;
 mod layer;
 mod mapped;
 pub mod merged;
+mod mount_points;
 mod pipe;
 pub mod tree_tar;
 mod volume;
@@ -31,6 +33,7 @@ pub use archive::{Loaded, manifest_of};
 pub use image::{Config, Healthcheck, History, Image, ImageConfig};
 pub use layer::{IdCheck, Layer};
 pub use mapped::Shift;
+pub use mount_points::MOUNTED_FILES;
 pub use volume::{Volume, VolumeState, Volumes, is_name as is_volume_name};
 
 /// What went wrong in the store.
