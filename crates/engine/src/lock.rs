@@ -1,11 +1,8 @@
 //! A lock around one container, held while a verb changes it; readers never take it.
 //!
-//! It is a flock on `run/containers/ID/lock`... of a file that is never removed while the container is there, so
-//! it dies with its holder, however that ends.
+//! It is a flock on the container's directory, so it dies with its holder, however that ends.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -31,21 +28,19 @@ impl Lock {
     }
 
     fn open(dirs: &Dirs, id: &str, operation: FlockOperation) -> Result<Option<Self>> {
-        let path: PathBuf = dirs.container(id).join("lock");
-        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(
-            |e| match e.kind() {
-                std::io::ErrorKind::NotFound => {
-                    Error::not_found(format_args!("no container with ID {id} found: no such container"))
-                }
-                _ => Error::engine(format_args!("open {}: {e}", path.display())),
-            },
-        )?;
+        let path = dirs.container(id);
+        let file = File::open(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::not_found(format_args!("no container with ID {id} found: no such container"))
+            }
+            _ => Error::engine(format_args!("open {}: {e}", path.display())),
+        })?;
         match rustix::io::retry_on_intr(|| flock(&file, operation)) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(e) => return Err(e).context(|| format!("flock {}", path.display())),
         }
-        if !dirs.container(id).exists() {
+        if !path.exists() {
             return Err(Error::not_found(format_args!("no container with ID {id} found: no such container")));
         }
         Ok(Some(Self { file }))
