@@ -15,6 +15,7 @@ pub mod health;
 pub mod hello;
 pub mod hooks;
 pub mod images;
+mod launch;
 pub mod limits;
 mod lock;
 pub mod names;

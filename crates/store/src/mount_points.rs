@@ -12,7 +12,8 @@ use crate::{Call as _, Result, Store, write_new};
 /// Directories of the layer.
 const DIRECTORIES: [&str; 5] = ["dev", "etc", "proc", "run", "sys"];
 /// Files of the layer. A container that does not mount all of them must not have it.
-pub const MOUNTED_FILES: [&str; 4] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
+pub const MOUNTED_FILES: [&str; 4] =
+    ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
 
 impl Store {
     /// The layer, made when it is first asked for, of the engine's root.
