@@ -270,7 +270,8 @@ pub struct ResolvedUser {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups. The first one is the primary group: a process that gives that up (setgid programs let
+    /// anybody do so) must not win what is denied to the group.
     pub groups: Vec<u32>,
     /// Home directory, if passwd has one.
     pub home: Option<String>,
@@ -347,6 +348,7 @@ pub fn resolve(view: &RootView, wanted: &str, more: &[String]) -> Result<Resolve
         let mine = groups(&group_text).filter(|(.., members)| members.split(',').any(|m| m == name));
         resolved.groups = mine.map(|(_, gid, _)| gid).filter(|gid| *gid != resolved.gid).collect();
     }
+    resolved.groups.insert(0, resolved.gid);
     for name in more.iter().filter(|name| *name != KEEP_GROUPS) {
         let gid = group_id(name)?;
         if !resolved.groups.contains(&gid) {
@@ -393,13 +395,13 @@ mod tests {
         let get = |user: &str| {
             resolve(&view, user, &[]).map(|u| (u.uid, u.gid, u.groups)).map_err(|e| e.to_string())
         };
-        assert_eq!(get("").unwrap(), (0, 0, vec![50]));
-        assert_eq!(get("sync").unwrap(), (5, 0, vec![50, 10]));
-        assert_eq!(get("5").unwrap(), (5, 0, vec![50, 10]));
-        assert_eq!(get("5:50").unwrap(), (5, 50, vec![]));
-        assert_eq!(get("sync:wheel").unwrap(), (5, 10, vec![]));
-        assert_eq!(get("4321:567").unwrap(), (4321, 567, vec![]));
-        assert_eq!(get("1234").unwrap(), (77, 7, vec![]), "a name of digits is a name first");
+        assert_eq!(get("").unwrap(), (0, 0, vec![0, 50]));
+        assert_eq!(get("sync").unwrap(), (5, 0, vec![0, 50, 10]));
+        assert_eq!(get("5").unwrap(), (5, 0, vec![0, 50, 10]));
+        assert_eq!(get("5:50").unwrap(), (5, 50, vec![50]));
+        assert_eq!(get("sync:wheel").unwrap(), (5, 10, vec![10]));
+        assert_eq!(get("4321:567").unwrap(), (4321, 567, vec![567]));
+        assert_eq!(get("1234").unwrap(), (77, 7, vec![7]), "a name of digits is a name first");
         assert_eq!(
             get("Fatherlinux").unwrap_err(),
             "unable to find user Fatherlinux: no matching entries in passwd file"

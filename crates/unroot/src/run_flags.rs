@@ -425,6 +425,19 @@ fn conflicts(args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
+/// `--add-host NAME[;NAME]:IP`
+fn added_hosts(args: &Args) -> Result<Vec<String>, CliError> {
+    for text in args.all("add-host") {
+        let Some((names, ip)) = text.split_once(':').filter(|(names, _)| !names.is_empty()) else {
+            return Err(CliError::new(format!("bad format for add-host: {text:?}: it is NAME[;NAME]:IP")));
+        };
+        if ip != "host-gateway" && ip.parse::<std::net::IpAddr>().is_err() {
+            return Err(CliError::new(format!("invalid IP address in add-host: {ip:?} for {names}")));
+        }
+    }
+    Ok(args.all("add-host").to_vec())
+}
+
 fn pairs(texts: &[String], flag: &str) -> Result<std::collections::BTreeMap<String, String>, CliError> {
     texts
         .iter()
@@ -599,7 +612,7 @@ fn fill_namespaces(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError
     network.dns = args.all("dns").to_vec();
     network.dns_search = args.all("dns-search").to_vec();
     network.dns_options = args.all("dns-option").to_vec();
-    network.add_hosts = args.all("add-host").to_vec();
+    network.add_hosts = added_hosts(args)?;
     network.no_hosts = args.is("no-hosts");
     Ok(())
 }

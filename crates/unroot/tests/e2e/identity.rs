@@ -104,8 +104,8 @@ fn a_user_must_exist_in_the_image() {
     let failed = host.sh(&["--user", "Fatherlinux"], "true");
     assert!([125, 126].contains(&failed.code), "{failed:?}");
     assert!(failed.err.contains(message), "{}", failed.err);
-    assert_eq!(host.sh(&["-u", "1234"], "id -u; id -g").ok(), "1234\n0");
-    assert_eq!(host.sh(&["-u", "1234:567"], "id -u; id -g").ok(), "1234\n567");
+    assert_eq!(host.sh(&["-u", "1234"], "id -u; id -g; id -G").ok(), "1234\n0\n0");
+    assert_eq!(host.sh(&["-u", "1234:567"], "id -u; id -g; id -G").ok(), "1234\n567\n567");
     assert_eq!(host.sh(&["-u", "sync:staff"], "id -u; id -g").ok(), "5\n1234");
     assert_eq!(host.sh(&["-u", "app"], "id -u; id -G").ok(), "1000\n1000 10 1234");
     let failed = host.sh(&["-u", "sync:nothere"], "true");
