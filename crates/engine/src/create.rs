@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use unroot_idmap::{ContainerUserns, IdMaps, IdNeed, MapRequest, UsernsMode};
+use unroot_idmap::IdMaps;
 use unroot_network::PortMap;
 use unroot_store::Config;
 
@@ -41,7 +41,7 @@ pub struct Created {
 /// What is decided about a container before anything of it is made.
 struct Settled<'a> {
     id: &'a str,
-    userns: ContainerUserns,
+    maps: Option<IdMaps>,
     default_user: Option<(u32, u32)>,
     ports: Vec<String>,
     config: &'a Config,
@@ -56,7 +56,7 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<Created> {
         let joined = self.joined(&mut spec)?;
-        let namespace = self.enter_beside(joined.as_ref())?.clone();
+        let namespace = self.enter_beside(joined.as_ref(), crate::userns::path_of_mode(&spec))?.clone();
         if let Some(name) = &spec.name {
             names::check(name)?;
         }
@@ -79,8 +79,8 @@ impl Engine {
         // what cannot work is refused before anything is made
         let view = self.root_view(&spec, image.as_ref(), None)?;
         let wanted_user = spec.process.user.clone().unwrap_or_else(|| config.user.clone());
-        let (userns, default_user) = self.userns(&spec, &namespace, image.as_ref())?;
-        if spec.process.user.is_some() || default_user.is_none() {
+        let chosen = self.choose_userns(&spec, &namespace, image.as_ref(), &view)?;
+        if spec.process.user.is_some() || chosen.default_user.is_none() {
             users::resolve(&view, &wanted_user, &spec.process.groups)?;
         }
         let ports = settle_ports(&spec, &config)?;
@@ -92,8 +92,10 @@ impl Engine {
         }
         let temporary = self.dirs.containers().join(format!(".{id}"));
         make_dir(&temporary)?;
-        let settled = Settled { id: &id, userns, default_user, ports, config: &config };
+        let (maps, default_user) = (chosen.maps.clone(), chosen.default_user);
+        let settled = Settled { id: &id, maps, default_user, ports, config: &config };
         let made = self.make(&mut spec, image.as_ref(), &temporary, settled);
+        drop(chosen);
         let record = made.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
         self.tell_of_creation(&record);
         if let Some(file) = &record.spec.life.cidfile {
@@ -159,6 +161,11 @@ impl Engine {
             settle(&mut name)?;
             spec.network.mode = Some(format!("container:{name}"));
         }
+        if let Some(name) = spec.namespaces.user.as_deref().and_then(|m| m.strip_prefix("container:")) {
+            let mut name = name.to_string();
+            settle(&mut name)?;
+            spec.namespaces.user = Some(format!("container:{name}"));
+        }
         let kinds = &mut spec.namespaces;
         if let Namespace::Container(name) = &kinds.ipc {
             let other = self.find(name)?;
@@ -208,14 +215,10 @@ impl Engine {
         temporary: &Path,
         settled: Settled<'_>,
     ) -> Result<Record> {
-        let Settled { id, userns, default_user, ports, config } = settled;
+        let Settled { id, maps, default_user, ports, config } = settled;
         let lock = File::open(temporary).context(|| format!("open {}", temporary.display()))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .context(|| format!("flock {}", temporary.display()))?;
-        let maps = match userns {
-            ContainerUserns::New(maps) => Some(maps),
-            _ => None,
-        };
         for dir in ["upper", "work"] {
             make_dir(&temporary.join(dir))?;
         }
@@ -269,46 +272,6 @@ impl Engine {
                 release_name(&self.dirs, &record.name, id);
             })?;
         Ok(record)
-    }
-
-    fn userns(
-        &self,
-        spec: &ContainerSpec,
-        namespace: &unroot_idmap::EngineNamespace,
-        image: Option<&Named>,
-    ) -> Result<(ContainerUserns, Option<(u32, u32)>)> {
-        let mode: UsernsMode =
-            spec.namespaces.user.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
-        let own = spec.namespaces.uidmap.len() + spec.namespaces.gidmap.len() > 0
-            || spec.namespaces.subuidname.is_some()
-            || spec.namespaces.subgidname.is_some();
-        if matches!(mode, UsernsMode::Default | UsernsMode::Host) && !own {
-            return Ok((ContainerUserns::Engine, None));
-        }
-        let taken: Vec<IdMaps> = match mode {
-            UsernsMode::Auto { .. } => self.containers()?.into_iter().filter_map(|c| c.maps).collect(),
-            _ => Vec::new(),
-        };
-        let request = MapRequest {
-            mode,
-            uidmap: spec.namespaces.uidmap.clone(),
-            gidmap: spec.namespaces.gidmap.clone(),
-            subuidname: spec.namespaces.subuidname.clone(),
-            subgidname: spec.namespaces.subgidname.clone(),
-        };
-        let (uid, gid) = image.map_or((0, 0), |i| i.image.max_ids);
-        let chosen = unroot_idmap::container_userns(&request, namespace, IdNeed { uid, gid }, &taken)
-            .map_err(|e| {
-                let hint = e.hint().map(str::to_string);
-                hint.into_iter().fold(Error::engine(e), |error, hint| error.with_hint(hint))
-            })?;
-        match &chosen.0 {
-            ContainerUserns::Join(_) | ContainerUserns::JoinContainer(_) => Err(Error::engine(format_args!(
-                "--userns={}: joining a user namespace is not there yet; there are host, keep-id, nomap, auto, --uidmap and --gidmap",
-                request.mode
-            ))),
-            _ => Ok(chosen),
-        }
     }
 
     /// The container's files as they would be merged, without mounting them.

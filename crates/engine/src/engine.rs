@@ -1,6 +1,6 @@
 //! The engine: who runs it, where its state is, and the user namespace that it works in.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use unroot_idmap::{EngineNamespace, EngineUser};
@@ -36,11 +36,12 @@ impl Engine {
 
     /// Enters the engine's user namespace, once. The process must have one thread.
     pub fn enter(&self) -> Result<&EngineNamespace> {
-        self.enter_beside(None)
+        self.enter_beside(None, None)
     }
 
-    /// The same; where containers live already, in the namespace of theirs, of this one's first.
-    pub fn enter_beside(&self, first: Option<&Record>) -> Result<&EngineNamespace> {
+    /// The same; where containers live already, in the namespace of theirs, of this one's first, or of those that are
+    /// in the user namespace of a file or around it.
+    pub fn enter_beside(&self, first: Option<&Record>, near: Option<&Path>) -> Result<&EngineNamespace> {
         if let Some(namespace) = self.namespace.get() {
             return Ok(namespace);
         }
@@ -60,7 +61,18 @@ impl Engine {
             .filter_map(|id| {
                 Some(State::observe(&self.dirs, &id).ok()?.run.filter(|r| r.monitor.is_alive())?.monitor.pid)
             });
-        let namespace = unroot_idmap::enter(&self.user, monitors).map_err(|e| {
+        let namespace = match near.map(crate::userns::near) {
+            None => unroot_idmap::enter(&self.user, monitors),
+            Some(near) => {
+                let is_near = |pid: &u32| {
+                    crate::userns::namespace_of_process(*pid).is_some_and(|inode| near.contains(&inode))
+                };
+                let mut monitors: Vec<u32> = monitors.collect();
+                monitors.sort_by_key(|pid| !is_near(pid));
+                unroot_idmap::enter(&self.user, monitors)
+            }
+        };
+        let namespace = namespace.map_err(|e| {
             let hint = e.hint().map(str::to_string);
             let error = Error::engine(e);
             hint.into_iter().fold(error, |error, hint| error.with_hint(hint))

@@ -36,6 +36,8 @@ pub struct Launch {
     pub spec: Spec,
     /// Its root filesystem.
     pub rootfs: Rootfs,
+    /// Its user namespace.
+    pub userns: Userns,
     /// Its network.
     pub network: Mode,
     /// Its published ports.
@@ -208,7 +210,7 @@ impl Launch {
             spec: &self.spec,
             rootfs: self.rootfs.clone(),
             mount_point: self.dirs.run_container(&self.record.id),
-            userns: self.record.maps.clone().map_or(Userns::Inherit, Userns::New),
+            userns: self.userns.clone(),
             engine_maps: &self.engine_maps,
             engine_is_host: self.engine_is_host,
             cgroup: cgroup.as_ref().map(|handle| handle.as_fd()),
@@ -221,7 +223,7 @@ impl Launch {
                 && !crate::devices::may_make(&self.spec),
         };
         let uses_pasta = matches!(self.network, Mode::Pasta(_));
-        if uses_pasta || spec.runtime.is_some() || (self.record.maps.is_some() && !self.engine_is_host) {
+        if uses_pasta || spec.runtime.is_some() || self.record.maps.is_some() {
             // layers are mounted here for a container that cannot, and its network namespace for pasta, which may
             // not open it in /proc: that takes a mount namespace of the monitor's own
             unroot_sys::ns::unshare([unroot_sys::process::Namespace::Mount].into_iter().collect())
@@ -255,7 +257,7 @@ impl Launch {
             process: ProcessRef::of(pid)
                 .ok_or_else(|| Error::engine("the container ended before it was started"))?,
             started: 0,
-            maps: observe::maps_of(&pid.to_string()).ok(),
+            maps: Some(self.observed_maps(pid)?),
             cgroup: group.map(|g| g.path().to_string_lossy().into_owned()),
             network_helper: None,
             addresses: Vec::new(),
@@ -285,6 +287,24 @@ impl Launch {
         }
     }
 
+    /// The maps of the process as the kernel has them; others than those that were asked for fail the start.
+    fn observed_maps(&self, pid: u32) -> Result<IdMaps> {
+        let observed = observe::maps_of(&pid.to_string()).map_err(Error::engine)?;
+        let expected = self.record.maps.as_ref().unwrap_or(&self.engine_maps);
+        if observed == *expected {
+            return Ok(observed);
+        }
+        let shown = |maps: &IdMaps| {
+            let lines = |map: &unroot_idmap::IdMap| map.to_string().trim().replace('\n', ", ");
+            format!("uid {}; gid {}", lines(&maps.uid), lines(&maps.gid))
+        };
+        Err(Error::engine(format_args!(
+            "the container's process is not in the user namespace that was asked for: its id map is {}, not {}",
+            shown(&observed),
+            shown(expected)
+        )))
+    }
+
     /// Has another OCI runtime make the process.
     fn make_outside(
         &self,
@@ -300,7 +320,10 @@ impl Launch {
             rootfs: &self.rootfs,
             bundle: &self.dirs.run_container(&self.record.id),
             id: &self.record.id,
-            maps: self.record.maps.as_ref(),
+            maps: match &self.userns {
+                Userns::New(maps) => Some(maps),
+                Userns::Inherit | Userns::Join(..) => None,
+            },
             cgroup: cgroup.as_deref(),
             seccomp: &self.seccomp,
         };

@@ -34,6 +34,7 @@ pub mod stop;
 pub mod top;
 pub mod trees;
 pub mod update;
+mod userns;
 pub mod users;
 pub mod volumes;
 pub mod whois;

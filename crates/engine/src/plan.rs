@@ -22,8 +22,8 @@ pub struct Facts<'a> {
     pub user: &'a ResolvedUser,
     /// The process is in a user namespace that is not the host's.
     pub in_user_namespace: bool,
-    /// It is one of the container's own.
-    pub own_user_namespace: bool,
+    /// The user namespace: `None` is the engine's, an empty path a new one, else joined.
+    pub user_namespace: Option<PathBuf>,
     /// Its pid namespace is the engine's, asked for as the host's or as that of a container which shares it.
     pub shares_pid: bool,
     /// Group 5, whose terminals are, is in the map.
@@ -523,12 +523,13 @@ fn image_mount(wanted: &crate::spec::Mount) -> Mount {
     let layers: Vec<&str> = wanted.options.iter().filter_map(|o| o.strip_prefix("lowerdir+=")).collect();
     let writes = wanted.options.iter().any(|o| o.starts_with("upperdir="));
     let mut options: Vec<String> = Vec::new();
-    if let ([only], false) = (&layers[..], writes) {
+    let refers = wanted.options.iter().any(|o| o.starts_with("datadir+="));
+    if let ([only], false) = (&layers[..], writes || refers) {
         // (an overlay has two layers at least)
         options.extend(["bind", "rprivate", "ro", "nosuid", "nodev"].map(String::from));
         return Mount { destination, kind: "bind".into(), source: only.to_string(), options };
     }
-    let parts = ["lowerdir+=", "upperdir=", "workdir="];
+    let parts = ["lowerdir+=", "datadir+=", "upperdir=", "workdir="];
     options.extend(wanted.options.iter().filter(|o| parts.iter().any(|p| o.starts_with(p))).cloned());
     options.extend(["userxattr", "nosuid", "nodev"].map(String::from));
     options.extend((!writes).then(|| "ro".into()));
@@ -581,8 +582,8 @@ fn namespaces(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<NamespaceSp
         Some(path) if path.as_os_str().is_empty() => add("network", None),
         Some(path) => add("network", Some(path.clone())),
     }
-    if facts.own_user_namespace {
-        add("user", None);
+    if let Some(path) = &facts.user_namespace {
+        add("user", Some(path.clone()).filter(|p| !p.as_os_str().is_empty()));
     }
     Ok(all)
 }

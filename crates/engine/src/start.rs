@@ -7,11 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use unroot_idmap::IdMaps;
 use unroot_monitor::log::{Driver, Writer};
 use unroot_monitor::{Checks, Config as MonitorConfig, Stdin};
 use unroot_network::{Mode, PortMap};
-use unroot_runtime::{Rootfs, seccomp};
+use unroot_runtime::{Userns, seccomp};
 use unroot_store::Config;
 
 use crate::dirs::{Dirs, make_dir};
@@ -25,13 +24,10 @@ use crate::lock::Lock;
 use crate::plan::{self, Facts, reason};
 use crate::record::Record;
 use crate::remove::Leftover;
-use crate::spec::{Namespace, Restart, Root};
+use crate::spec::{Namespace, Restart};
 use crate::state::{Exit, State, write_exit};
 use crate::users::{self, ResolvedUser};
 use crate::{limits, netfiles};
-
-/// Lower layers that overlayfs takes (OVL_MAX_STACK).
-const MOST_LAYERS: usize = 500;
 
 impl Engine {
     /// Starts a container; the socket to its monitor, on which its output comes if `attached`.
@@ -175,7 +171,11 @@ impl Engine {
         let spec = &record.spec;
         let config: Config = image.map(|i| i.image.config.config.clone()).unwrap_or_default();
         let view = self.root_view(spec, image, Some(&record.id))?;
-        let user = self.process_user(record, &view, &config)?;
+        let mut user = self.process_user(record, &view, &config)?;
+        if let Some(maps) = record.maps.as_ref().filter(|_| spec.process.groups.is_empty()) {
+            // (groups that the image gives its user, and this map has no place for)
+            user.groups.retain(|gid| maps.gid.to_outside(*gid).is_some());
+        }
         let settled = self.settle_mounts(record, &view, &user)?;
         let mut network: Mode = spec.network.mode.as_deref().unwrap_or("").parse().map_err(Error::engine)?;
         if let Mode::Pasta(options) = &mut network {
@@ -191,8 +191,13 @@ impl Engine {
         let run_dir = self.dirs.run_container(&record.id);
         let files = netfiles::write(self, record, &network, &run_dir, &view, &user)?;
         let file_refs: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        let own_user_namespace = record.maps.is_some();
-        let in_user_namespace = own_user_namespace || namespace.rootless;
+        let userns = self.userns_of(record)?;
+        let user_namespace = match &userns {
+            Userns::Inherit => None,
+            Userns::New(_) => Some(PathBuf::new()),
+            Userns::Join(path, _) => Some(path.clone()),
+        };
+        let in_user_namespace = user_namespace.is_some() || namespace.rootless;
         let maps =
             record.maps.as_ref().map_or_else(|| namespace.maps.clone(), |m| m.compose(&namespace.maps));
         let join = |choice: &Namespace, kind: &str| match choice {
@@ -226,7 +231,7 @@ impl Engine {
                 image: &config,
                 user: &user,
                 in_user_namespace,
-                own_user_namespace,
+                user_namespace,
                 shares_pid,
                 has_tty_group: maps.gid.to_outside(5).is_some(),
                 network: network_path,
@@ -253,25 +258,7 @@ impl Engine {
         )?;
         let mounts_all =
             unroot_store::MOUNTED_FILES.iter().all(|file| files.iter().any(|(at, _)| at == file));
-        let lower = match (image, &record.maps) {
-            (Some(named), None) if mounts_all && named.image.layers.len() < MOST_LAYERS => {
-                let mut lower = self.store.lower_dirs(&named.image);
-                lower.push(self.store.mount_points().map_err(Error::engine)?);
-                lower
-            }
-            (Some(named), None) => self.store.lower_dirs(&named.image),
-            (Some(named), Some(maps)) => self.mapped_layers(named, maps)?,
-            _ => Vec::new(),
-        };
-        let dir = self.dirs.container(&record.id);
-        let upper = Some((dir.join("upper"), dir.join("work")));
-        let rootfs = match &spec.root {
-            Root::Image(_) => Rootfs::Overlay { lower, upper },
-            Root::Directory { path, overlay: true, .. } => {
-                Rootfs::Overlay { lower: vec![path.clone()], upper }
-            }
-            Root::Directory { path, .. } => Rootfs::Directory(path.clone()),
-        };
+        let rootfs = self.rootfs_of(record, image, mounts_all)?;
         let ports = record
             .ports
             .iter()
@@ -290,6 +277,7 @@ impl Engine {
             dirs: Dirs { events: self.dirs.events.of_monitor(), ..self.dirs.clone() },
             spec: planned,
             rootfs,
+            userns,
             network,
             ports: ports.into_iter().flatten().collect(),
             engine_maps: namespace.maps.clone(),
@@ -349,7 +337,7 @@ impl Engine {
         Ok(path)
     }
 
-    fn namespace_of(&self, name: &str, kind: &str) -> Result<PathBuf> {
+    pub(crate) fn namespace_of(&self, name: &str, kind: &str) -> Result<PathBuf> {
         Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", self.process_of(name)?)))
     }
 
@@ -363,13 +351,6 @@ impl Engine {
         state.process().map(|p| p.pid).ok_or_else(|| {
             Error::state(format_args!("container {} is not running: container state improper", record.id))
         })
-    }
-
-    /// Layers as the container's own map needs them: copies with their owners shifted, made once for a map.
-    pub(crate) fn mapped_layers(&self, named: &Named, maps: &IdMaps) -> Result<Vec<PathBuf>> {
-        let shift = |uid: u32, gid: u32| Some((maps.uid.to_outside(uid)?, maps.gid.to_outside(gid)?));
-        let key = format!("{}{}", maps.uid, maps.gid);
-        self.store.mapped_layers(&named.image, &key, &shift).map_err(Error::engine)
     }
 }
 

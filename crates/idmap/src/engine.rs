@@ -171,6 +171,11 @@ pub fn cure_of_single_id(user: &EngineUser) -> String {
     if find_program("newuidmap").is_none() || find_program("newgidmap").is_none() {
         return "install newuidmap and newgidmap (Debian, Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)".into();
     }
+    cure_of_missing_ranges(&user.name, 65536)
+}
+
+/// The command that gives an account so many ids that nobody has.
+pub fn cure_of_missing_ranges(name: &str, count: u64) -> String {
     let taken = |file: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let ends = text.lines().filter_map(|l| {
@@ -180,8 +185,14 @@ pub fn cure_of_single_id(user: &EngineUser) -> String {
         ends.max().unwrap_or(0)
     };
     let first = taken("/etc/subuid").max(taken("/etc/subgid")).max(100_000);
-    let range = format!("{first}-{}", first + 65535);
-    format!("as root: usermod --add-subuids {range} --add-subgids {range} {}", user.name)
+    match names::passwd_line(name) {
+        Some(_) => {
+            let range = format!("{first}-{}", first + count - 1);
+            format!("as root: usermod --add-subuids {range} --add-subgids {range} {name}")
+        }
+        // (usermod knows accounts only)
+        None => format!("as root: echo {name}:{first}:{count} | tee -a /etc/subuid >>/etc/subgid"),
+    }
 }
 
 /// The maps that this user's engine has, inside -> host, as the files say; nothing is entered.

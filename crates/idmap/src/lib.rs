@@ -1,16 +1,21 @@
 //! Who is who: subordinate ids (subuid(5), subgid(5)), id maps (user_namespaces(7)), the engine's own user
 //! namespace and those of containers, and the names that the host gives to ids.
 
+mod auto;
 pub mod engine;
+mod lines;
 pub mod map;
 pub mod mode;
 pub mod names;
 pub mod observe;
+pub mod ranges;
 pub mod subids;
 
+pub use auto::{Holder, IdNeed};
 pub use engine::{EngineNamespace, EngineUser, enter};
 pub use map::{Extent, IdMap, IdMaps};
-pub use mode::{ContainerUserns, IdNeed, MapRequest, UsernsMode, container_userns};
+pub use mode::{ContainerUserns, MapRequest, UsernsMode, container_userns};
+pub use ranges::Ranges;
 pub use subids::SubIds;
 
 /// What went wrong with ids.

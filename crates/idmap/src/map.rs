@@ -126,6 +126,13 @@ impl IdMap {
             .map(|e| e.inside + (outside - e.outside))
     }
 
+    /// The map from outside to inside.
+    pub fn inverse(&self) -> IdMap {
+        let turned = self.0.iter().map(|e| Extent::new(e.outside, e.inside, e.length)).collect();
+        // a valid map is one in both directions
+        Self::new(turned).unwrap_or_default()
+    }
+
     /// The map through this one and then the one around it: inside -> outer's outside. Ids that the outer one
     /// lacks are left out.
     pub fn compose(&self, outer: &IdMap) -> IdMap {

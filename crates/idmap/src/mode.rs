@@ -7,7 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::{EngineNamespace, Error, Extent, IdMap, IdMaps, SubIds, invalid};
+use crate::auto::{self, Holder, IdNeed, Wanted};
+use crate::{EngineNamespace, Error, Extent, IdMap, IdMaps, invalid, lines};
 
 /// `--userns`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,15 +133,6 @@ pub struct MapRequest {
     pub subgidname: Option<String>,
 }
 
-/// The highest ids that an image uses.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct IdNeed {
-    /// Of users.
-    pub uid: u32,
-    /// Of groups.
-    pub gid: u32,
-}
-
 /// The user namespace that a container gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerUserns {
@@ -157,12 +149,12 @@ pub enum ContainerUserns {
 /// The user namespace, and for keep-id who the process is if nobody is named.
 pub type Choice = (ContainerUserns, Option<(u32, u32)>);
 
-/// Chooses; `taken` are the maps of containers that have their own.
+/// Chooses; `holders` are the containers that have ids of their own.
 pub fn container_userns(
     request: &MapRequest,
     engine: &EngineNamespace,
-    need: IdNeed,
-    taken: &[IdMaps],
+    need: &IdNeed,
+    holders: &[Holder],
 ) -> Result<Choice, Error> {
     let maps_given = !request.uidmap.is_empty()
         || !request.gidmap.is_empty()
@@ -171,22 +163,25 @@ pub fn container_userns(
     if maps_given {
         return match request.mode {
             UsernsMode::Default | UsernsMode::Private => {
-                Ok((ContainerUserns::New(given_maps(request, engine)?), None))
+                Ok((ContainerUserns::New(lines::given_maps(request, engine)?), None))
             }
             _ => invalid("--userns and --uidmap/--gidmap/--subuidname/--subgidname are mutually exclusive"),
         };
     }
-    let rootless_only = |mode: &str| match engine.rootless {
-        true => Ok(()),
-        false => invalid(format!("{mode} is only supported in rootless mode")),
-    };
     match &request.mode {
         UsernsMode::Default | UsernsMode::Host => Ok((ContainerUserns::Engine, None)),
         UsernsMode::Container(name) => Ok((ContainerUserns::JoinContainer(name.clone()), None)),
         UsernsMode::Ns(path) => Ok((ContainerUserns::Join(path.clone()), None)),
         UsernsMode::Private => invalid("--userns=private needs --uidmap or --gidmap"),
+        UsernsMode::KeepId { uid, gid, size } if !engine.rootless => {
+            if size.is_some() {
+                return invalid("--userns=keep-id:size= is only supported in rootless mode");
+            }
+            // (root is root inside: all ids, in a namespace of the container's own)
+            let user = (uid.unwrap_or(0), gid.unwrap_or(0));
+            Ok((ContainerUserns::New(lines::itself(&engine.maps)?), Some(user)))
+        }
         UsernsMode::KeepId { uid, gid, size } => {
-            rootless_only("keep-id")?;
             let (uid, gid) = (uid.unwrap_or(engine.user.uid), gid.unwrap_or(engine.user.gid));
             let maps = IdMaps {
                 uid: keep(uid, ids(&engine.maps.uid), *size)?,
@@ -195,7 +190,9 @@ pub fn container_userns(
             Ok((ContainerUserns::New(maps), Some((uid, gid))))
         }
         UsernsMode::NoMap => {
-            rootless_only("nomap")?;
+            if !engine.rootless {
+                return invalid("nomap is only supported in rootless mode");
+            }
             let without = |map: &IdMap| match ids(map) {
                 0 | 1 => invalid("nomap needs subordinate ids, of which this user has none"),
                 n => IdMap::new(vec![Extent::new(0, 1, n - 1)]),
@@ -209,13 +206,8 @@ pub fn container_userns(
             ))
         }
         UsernsMode::Auto { size, uidmapping, gidmapping } => {
-            let (pool_uid, pool_gid) = pools(engine)?;
-            let taken_uid: Vec<_> = taken.iter().map(|t| &t.uid).collect();
-            let taken_gid: Vec<_> = taken.iter().map(|t| &t.gid).collect();
-            let maps = IdMaps {
-                uid: disjoint(*size, need.uid, &pool_uid, &taken_uid, uidmapping, &engine.maps.uid)?,
-                gid: disjoint(*size, need.gid, &pool_gid, &taken_gid, gidmapping, &engine.maps.gid)?,
-            };
+            let wanted = Wanted { size: *size, uidmapping, gidmapping };
+            let maps = auto::maps(&wanted, engine, need, holders)?;
             Ok((ContainerUserns::New(maps), None))
         }
     }
@@ -236,209 +228,6 @@ fn keep(id: u32, available: u32, size: Option<u32>) -> Result<IdMap, Error> {
         extents.push(Extent::new(id + 1, id + 1, available - 1 - id));
     }
     IdMap::new(extents)
-}
-
-/// Ranges of the engine's namespace that containers with ids of their own share.
-fn pools(engine: &EngineNamespace) -> Result<(Vec<(u32, u32)>, Vec<(u32, u32)>), Error> {
-    if engine.rootless {
-        let rest = |map: &IdMap| vec![(1, ids(map).saturating_sub(1))];
-        return Ok((rest(&engine.maps.uid), rest(&engine.maps.gid)));
-    }
-    let pool = SubIds::of("containers", u32::MAX)?;
-    if pool.is_missing() {
-        return Err(Error::Cured {
-            text: "--userns=auto as root: /etc/subuid and /etc/subgid have no range for the user \"containers\", which is the pool that such containers share".into(),
-            hint: "echo containers:2147483648:1073741824 | tee -a /etc/subuid >>/etc/subgid   (any range that nobody has)".into(),
-        });
-    }
-    Ok((pool.uid, pool.gid))
-}
-
-/// Ids that nobody has: the first gap of the pool that is large enough.
-fn disjoint(
-    size: Option<u32>,
-    need: u32,
-    pool: &[(u32, u32)],
-    taken: &[&IdMap],
-    fixed: &[String],
-    engine: &IdMap,
-) -> Result<IdMap, Error> {
-    let whole: u64 = pool.iter().map(|(_, count)| u64::from(*count)).sum();
-    let usual = if whole >= 16 * 65536 { 65536 } else { 1024 };
-    let fixed = fixed.iter().map(|text| Line::parse(text)?.extent(engine)).collect::<Result<Vec<_>, _>>()?;
-    let size = size.unwrap_or_else(|| usual.max(need.saturating_add(1)));
-    for (first, count) in pool {
-        let mut busy: Vec<(u32, u32)> = taken
-            .iter()
-            .flat_map(|map| map.extents())
-            .map(|e| (e.outside, e.outside + e.length))
-            .chain(fixed.iter().map(|e| (e.outside, e.outside + e.length)))
-            .collect();
-        busy.sort_unstable();
-        let mut start = *first;
-        for (from, to) in busy.into_iter().chain([(first + count, u32::MAX)]) {
-            if from >= start && from - start >= size && start + size <= first + count {
-                return carve(vec![Extent::new(0, start, size)], &fixed);
-            }
-            start = start.max(to.min(first + count));
-        }
-    }
-    let held: u64 = taken.iter().map(|map| map.len()).sum();
-    Err(Error::Cured {
-        text: format!("--userns=auto: no {size} unused ids in a row: the pool has {whole}, other containers hold {held} of them"),
-        hint: "a smaller --userns=auto:size=N, a longer range in /etc/subuid and /etc/subgid, or removing containers that hold ids".into(),
-    })
-}
-
-/// A line of --uidmap.
-struct Line {
-    add: bool,
-    users: bool,
-    groups: bool,
-    inside: u32,
-    outside: u32,
-    on_host: bool,
-    length: u32,
-}
-
-impl Line {
-    /// `[+ug]CONTAINER:[@]FROM[:AMOUNT]`
-    fn parse(text: &str) -> Result<Self, Error> {
-        let broken = || {
-            Error::Invalid(format!("invalid ID map {text:?}: it is [+ug]CONTAINER_ID:[@]FROM_ID[:AMOUNT]"))
-        };
-        let digits = text.find(|c: char| c.is_ascii_digit()).ok_or_else(broken)?;
-        let (flags, rest) = text.split_at(digits);
-        if !flags.chars().all(|c| "+ug".contains(c)) {
-            return Err(broken());
-        }
-        let fields: Vec<&str> = rest.split(':').collect();
-        let (inside, from, amount) = match fields[..] {
-            [inside, from] => (inside, from, "1"),
-            [inside, from, amount] => (inside, from, amount),
-            _ => return Err(broken()),
-        };
-        let id = |field: &str| field.parse::<u32>().map_err(|_| broken());
-        let both = !flags.contains(['u', 'g']);
-        Ok(Self {
-            add: flags.contains('+'),
-            users: both || flags.contains('u'),
-            groups: both || flags.contains('g'),
-            inside: id(inside)?,
-            outside: id(from.trim_start_matches('@'))?,
-            on_host: from.starts_with('@'),
-            length: id(amount)?,
-        })
-    }
-
-    fn extent(&self, engine: &IdMap) -> Result<Extent, Error> {
-        let outside = match self.on_host {
-            false => self.outside,
-            true => engine.to_inside(self.outside).ok_or_else(|| {
-                Error::Invalid(format!(
-                    "host id {} is not one of this user's: its ids are {engine:?}",
-                    self.outside
-                ))
-            })?,
-        };
-        let last = outside.checked_add(self.length.saturating_sub(1));
-        if self.length == 0
-            || last.and_then(|last| engine.to_outside(last)).is_none()
-            || engine.to_outside(outside).is_none()
-        {
-            return invalid(format!(
-                "id map {}:{outside}:{}: container id {} would be id {outside} of the engine's namespace, which has the ids {}",
-                self.inside,
-                self.length,
-                self.inside,
-                engine.ranges()
-            ));
-        }
-        Ok(Extent::new(self.inside, outside, self.length))
-    }
-}
-
-/// The later extents win over the earlier ones, on both sides.
-fn carve(base: Vec<Extent>, over: &[Extent]) -> Result<IdMap, Error> {
-    let mut extents = base;
-    for new in over {
-        extents =
-            extents.into_iter().flat_map(|old| minus(old, new.inside, new.length, |e| e.inside)).collect();
-        extents =
-            extents.into_iter().flat_map(|old| minus(old, new.outside, new.length, |e| e.outside)).collect();
-        extents.push(*new);
-    }
-    IdMap::new(extents)
-}
-
-/// What is left of an extent without a range, seen from one side.
-fn minus(old: Extent, from: u32, length: u32, side: impl Fn(&Extent) -> u32) -> Vec<Extent> {
-    let (start, end) = (u64::from(side(&old)), u64::from(side(&old)) + u64::from(old.length));
-    let (cut_start, cut_end) =
-        (u64::from(from).clamp(start, end), (u64::from(from) + u64::from(length)).clamp(start, end));
-    let part = |offset: u64, length: u64| {
-        Extent::new(old.inside + offset as u32, old.outside + offset as u32, length as u32)
-    };
-    let mut left = vec![part(0, cut_start - start)];
-    if cut_end < end {
-        left.push(part(cut_end - start, end - cut_end));
-    }
-    left.retain(|e| e.length != 0);
-    left
-}
-
-fn given_maps(request: &MapRequest, engine: &EngineNamespace) -> Result<IdMaps, Error> {
-    let parse = |texts: &[String]| texts.iter().map(|text| Line::parse(text)).collect::<Result<Vec<_>, _>>();
-    let (mut uid, mut gid) = (parse(&request.uidmap)?, parse(&request.gidmap)?);
-    // a line may be for both; and where one side has none, it is as the other
-    let copied_to_gid: Vec<Line> =
-        parse(&request.uidmap)?.into_iter().filter(|l| l.groups && (gid.is_empty() || !l.users)).collect();
-    let copied_to_uid: Vec<Line> =
-        parse(&request.gidmap)?.into_iter().filter(|l| l.users && (uid.is_empty() || !l.groups)).collect();
-    uid.retain(|l| l.users);
-    gid.retain(|l| l.groups);
-    uid.extend(copied_to_uid);
-    gid.extend(copied_to_gid);
-    let named = |name: &Option<String>| name.as_deref().map(|n| SubIds::of(n, u32::MAX)).transpose();
-    let (subuid, subgid) = (named(&request.subuidname)?, named(&request.subgidname)?);
-    let (subuid, subgid) = (subuid.clone().or_else(|| subgid.clone()), subgid.or(subuid));
-    Ok(IdMaps {
-        uid: build(&uid, &engine.maps.uid, subuid.as_ref().map(|s| &s.uid[..]), &request.subuidname)?,
-        gid: build(&gid, &engine.maps.gid, subgid.as_ref().map(|s| &s.gid[..]), &request.subgidname)?,
-    })
-}
-
-fn build(
-    lines: &[Line],
-    engine: &IdMap,
-    named: Option<&[(u32, u32)]>,
-    name: &Option<String>,
-) -> Result<IdMap, Error> {
-    let extents = lines.iter().map(|line| line.extent(engine)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(ranges) = named {
-        let name = name.as_deref().unwrap_or("the same user");
-        if ranges.is_empty() {
-            return invalid(format!("no subordinate ids of {name} in /etc/subuid or /etc/subgid"));
-        }
-        let mut inside = 0;
-        let mut all = Vec::new();
-        for (first, count) in ranges {
-            let line = Line {
-                add: false,
-                users: true,
-                groups: true,
-                inside,
-                outside: *first,
-                on_host: true,
-                length: *count,
-            };
-            all.push(line.extent(engine)?);
-            inside += count;
-        }
-        return carve(all, &extents);
-    }
-    let base = if lines.iter().any(|l| l.add) { vec![Extent::new(0, 0, ids(engine))] } else { Vec::new() };
-    carve(base, &extents)
 }
 
 #[cfg(test)]
@@ -462,7 +251,9 @@ mod tests {
             uidmap: uidmap.iter().map(|s| s.to_string()).collect(),
             ..MapRequest::default()
         };
-        container_userns(&request, &engine(), IdNeed::default(), taken)
+        let holders: Vec<Holder> =
+            taken.iter().map(|maps| Holder { name: "other".into(), maps: maps.clone() }).collect();
+        container_userns(&request, &engine(), &IdNeed::default(), &holders)
     }
 
     fn uid_map(mode: &str, uidmap: &[&str]) -> String {
@@ -481,13 +272,21 @@ mod tests {
         assert_eq!(uid_map("nomap", &[]), "0 1 65536");
         assert_eq!(uid_map("auto", &[]), "0 1 1024");
         assert_eq!(uid_map("auto:size=8192", &[]), "0 1 8192");
+        assert_eq!(uid_map("auto:size=3,uidmapping=1:@100005:1", &[]), "0 1 1, 1 6 1, 2 2 1");
     }
 
     #[test]
     fn given_lines() {
         assert_eq!(uid_map("", &["0:1:500"]), "0 1 500");
         assert_eq!(uid_map("", &["0:0:1", "5:@100004:1"]), "0 0 1, 5 5 1");
-        assert_eq!(uid_map("", &["+1000:0:1"]), "1 1 999, 1000 0 1, 1001 1001 64536");
+        assert_eq!(uid_map("", &["+1000:0:1"]), "0 1 1000, 1000 0 1, 1001 1001 64536");
+        assert_eq!(uid_map("", &["0:0:65000", "+100000:1:1"]), "0 0 1, 2 2 64998, 100000 1 1");
+        assert_eq!(uid_map("", &["0:@165535:1", "5:@1000"]), "0 65536 1, 5 0 1");
+        assert_eq!(uid_map("", &["u7:8:2"]), "7 8 2");
+        assert_eq!(uid_map("", &["g7:8:2"]), "0 0 65537");
+        assert!(choose("", &["x0:1:1"], &[]).unwrap_err().to_string().contains("Unknown flag x"));
+        assert!(choose("", &["0:@99:1"], &[]).unwrap_err().to_string().contains("100000-165535"));
+        assert!(choose("", &["0:1:10", "5:20:1"], &[]).unwrap_err().to_string().contains("mapped twice"));
         assert!(choose("", &["0:70000:1"], &[]).unwrap_err().to_string().contains("0-65536"));
         assert!(choose("keep-id", &["0:1:1"], &[]).is_err());
     }

@@ -114,7 +114,7 @@ fn enter(
             set_uid(0)?;
             prctl(Prctl::Dumpable(false))?;
         }
-        clone_sibling()
+        clone_sibling(NamespaceFlags::default())
     };
     match joined() {
         Err(error) => error.into(),

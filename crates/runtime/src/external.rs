@@ -14,7 +14,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use unroot_idmap::IdMaps;
+use unroot_idmap::{IdMap, IdMaps};
 use unroot_sys::SyscallError;
 use unroot_sys::process::{Child, Prctl, prctl};
 
@@ -209,15 +209,9 @@ fn complete(request: &Request<'_>) -> Result<serde_json::Value, Error> {
     // (what is used here was in it, and older runtimes refuse newer numbers)
     spec.oci_version = "1.0.2".into();
     if let Some(maps) = request.maps {
-        let lines = |map: &unroot_idmap::IdMap| {
-            let line = |e: &unroot_idmap::Extent| Mapping {
-                container_id: e.inside,
-                host_id: e.outside,
-                size: e.length,
-            };
-            map.extents().iter().map(line).collect()
-        };
-        (spec.linux.uid_mappings, spec.linux.gid_mappings) = (lines(&maps.uid), lines(&maps.gid));
+        let around = unroot_idmap::observe::maps_of("self")?;
+        spec.linux.uid_mappings = mappings(&maps.uid, &around.uid)?;
+        spec.linux.gid_mappings = mappings(&maps.gid, &around.gid)?;
     }
     spec.linux.seccomp = seccomp::document(request.seccomp, &spec.process.capabilities)?;
     for mount in &mut spec.mounts {
@@ -234,6 +228,16 @@ fn complete(request: &Request<'_>) -> Result<serde_json::Value, Error> {
         document["linux"]["cgroupsPath"] = cgroup.into();
     }
     Ok(document)
+}
+
+/// A map as the kernel takes it.
+fn mappings(map: &IdMap, around: &IdMap) -> Result<Vec<Mapping>, Error> {
+    let text = unroot_idmap::ranges::lines_for_kernel(map, around)?;
+    let line = |line: &str| {
+        let mut numbers = line.split(' ').filter_map(|n| n.parse().ok());
+        Some(Mapping { container_id: numbers.next()?, host_id: numbers.next()?, size: numbers.next()? })
+    };
+    Ok(text.lines().filter_map(line).collect())
 }
 
 impl Made {

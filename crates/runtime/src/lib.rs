@@ -26,7 +26,7 @@ pub mod spec;
 
 pub use mounts::stop_propagation;
 pub use process::StartError;
-pub use rootfs::{Rootfs, bind_namespace};
+pub use rootfs::{Rootfs, Shift, bind_namespace, can_refer, can_shift};
 pub use spawn::{Init, Request, Stdio, Userns, spawn};
 
 /// What went wrong before the process could be told anything.

@@ -10,7 +10,10 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use unroot_idmap::IdMaps;
 use unroot_sys::SyscallError;
+use unroot_sys::mount::set_attributes;
+use unroot_sys::process::{Fork, Namespace, clone, exit_now};
 
 /// Where the root filesystem comes from.
 #[derive(Clone, Debug)]
@@ -19,6 +22,10 @@ pub enum Rootfs {
     Overlay {
         /// Read-only layers.
         lower: Vec<PathBuf>,
+        /// Where contents are that files of the layers refer to.
+        data: Vec<PathBuf>,
+        /// Owners of the read-only layers are shifted by their mounts.
+        shift: Option<Shift>,
         /// The container's own layer and overlayfs' work directory, on one filesystem.
         upper: Option<(PathBuf, PathBuf)>,
     },
@@ -26,15 +33,117 @@ pub enum Rootfs {
     Directory(PathBuf),
 }
 
+/// Idmapped mounts of layers (mount_setattr(2), Linux 5.19 for those below an overlay).
+#[derive(Clone, Debug)]
+pub struct Shift {
+    /// What ids become: on disk -> the caller's.
+    pub maps: IdMaps,
+    /// A directory of the caller's on which the layers are mounted, in a mount namespace that is its own.
+    pub stage: PathBuf,
+}
+
 impl Rootfs {
     /// As a mount that is not attached anywhere yet.
     pub fn detached(&self) -> Result<OwnedFd, SyscallError> {
         match self {
             Rootfs::Directory(path) => clone_tree(path, true),
-            Rootfs::Overlay { lower, upper: None } if lower.len() == 1 => clone_tree(&lower[0], false),
-            Rootfs::Overlay { lower, upper } => overlay(lower, upper.as_ref()),
+            Rootfs::Overlay { lower, upper: None, shift: None, .. } if lower.len() == 1 => {
+                clone_tree(&lower[0], false)
+            }
+            Rootfs::Overlay { lower, data, upper, shift: None } => overlay(lower, data, upper.as_ref()),
+            Rootfs::Overlay { lower, data, upper, shift: Some(shift) } => {
+                let staged = shift.mount(lower)?;
+                overlay(&staged.0, data, upper.as_ref())
+            }
         }
     }
+}
+
+/// Layers that are mounted until the overlay of them is.
+struct Staged(Vec<PathBuf>);
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for dir in &self.0 {
+            let _ = rustix::mount::unmount(dir, rustix::mount::UnmountFlags::DETACH);
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+}
+
+impl Shift {
+    fn mount(&self, layers: &[PathBuf]) -> Result<Staged, SyscallError> {
+        let namespace = user_namespace(&self.maps)?;
+        let mut staged = Staged(Vec::new());
+        for (n, layer) in layers.iter().enumerate() {
+            let tree = clone_tree(layer, false)?;
+            set_attributes(tree.as_fd(), 0, 0, false, Some(namespace.as_fd()))
+                .map_err(|e| SyscallError::new(format!("{} of {layer:?}", e.call), e.errno))?;
+            let place = self.stage.join(n.to_string());
+            std::fs::create_dir_all(&place)
+                .map_err(|e| SyscallError::new(format!("mkdir({place:?})"), errno_of(&e)))?;
+            staged.0.push(place.clone());
+            attach(&tree, &open_path(&place)?, &format!("layer on {}", place.display()))?;
+        }
+        Ok(staged)
+    }
+}
+
+fn errno_of(error: &std::io::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(error).unwrap_or(rustix::io::Errno::IO)
+}
+
+/// A user namespace with these maps, which nobody is in.
+fn user_namespace(maps: &IdMaps) -> Result<OwnedFd, SyscallError> {
+    let (ready, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| SyscallError::new("pipe2", e))?;
+    match clone([Namespace::User].into_iter().collect(), None)? {
+        Fork::Child => {
+            drop(go);
+            let _ = rustix::io::read(&ready, &mut [0]);
+            exit_now(0)
+        }
+        Fork::Parent(child) => {
+            let open = || -> std::io::Result<OwnedFd> {
+                let proc = PathBuf::from(format!("/proc/{}", child.pid));
+                std::fs::write(proc.join("uid_map"), maps.uid.to_string())?;
+                std::fs::write(proc.join("gid_map"), maps.gid.to_string())?;
+                Ok(std::fs::File::open(proc.join("ns/user"))?.into())
+            };
+            let opened = open().map_err(|e| {
+                SyscallError::new(
+                    format!("user namespace of the map {:?}", maps.uid.to_string()),
+                    errno_of(&e),
+                )
+            });
+            drop(go);
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            opened
+        }
+    }
+}
+
+/// The kernel shifts ids at mounts of layers in this directory, so that overlayfs takes them.
+pub fn can_shift(dir: &Path) -> bool {
+    // (others can too, but not all of them as a layer)
+    const KNOWN: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
+    let known = rustix::fs::statfs(dir).is_ok_and(|s| KNOWN.contains(&(s.f_type as u64)));
+    known && kernel() >= (5, 19)
+}
+
+/// An overlay of an ordinary user's can be told in which layer a file's content is.
+pub fn can_refer() -> bool {
+    kernel() >= (6, 16)
+}
+
+/// The version of the kernel that runs.
+fn kernel() -> (u32, u32) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// A detached copy of the mount at a path, with the mounts below it if asked.
@@ -49,7 +158,11 @@ pub fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, SyscallError>
 
 /// An overlay. `userxattr` is what an unprivileged mount needs, and layers are written for it; `volatile`: the
 /// upper layer of a container is not synced at its end, as it would be lost with the container's processes anyway.
-fn overlay(lower: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<OwnedFd, SyscallError> {
+fn overlay(
+    lower: &[PathBuf],
+    data: &[PathBuf],
+    upper: Option<&(PathBuf, PathBuf)>,
+) -> Result<OwnedFd, SyscallError> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|e| SyscallError::new("fsopen(\"overlay\")", e))?;
     let set = |key: &str, value: &Path| {
@@ -59,6 +172,9 @@ fn overlay(lower: &[PathBuf], upper: Option<&(PathBuf, PathBuf)>) -> Result<Owne
     };
     for dir in lower {
         set("lowerdir+", dir)?;
+    }
+    for dir in data {
+        set("datadir+", dir)?;
     }
     if let Some((upper, work)) = upper {
         set("upperdir", upper)?;

@@ -5,12 +5,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use unroot_idmap::{IdMaps, observe};
+use unroot_idmap::{IdMap, IdMaps, observe};
 use unroot_sys::SyscallError;
 use unroot_sys::ns::{loopback_up, setns};
 use unroot_sys::process::{
-    Child, Fork, Namespace, NamespaceFlags, Prctl, clone, exit_now, prctl, set_gid, set_groups, set_uid,
+    Child, Fork, Namespace, NamespaceFlags, Prctl, clone, clone_sibling, exit_now, prctl, set_gid,
+    set_groups, set_uid,
 };
 use unroot_sys::socket::{receive_fd, send_fd};
 
@@ -26,6 +28,18 @@ pub enum Userns {
     Inherit,
     /// A new one with these maps, inside -> the caller's.
     New(IdMaps),
+    /// One that is there, and its maps.
+    Join(PathBuf, IdMaps),
+}
+
+impl Userns {
+    /// Its maps, if it is not the caller's.
+    fn maps(&self) -> Option<&IdMaps> {
+        match self {
+            Userns::Inherit => None,
+            Userns::New(maps) | Userns::Join(_, maps) => Some(maps),
+        }
+    }
 }
 
 /// What to start.
@@ -85,25 +99,88 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
     if let Some(pid) = &plan.join_pid {
         setns(pid.as_fd(), flags(&[Namespace::Pid]))?;
     }
-    match clone(plan.new, request.cgroup)? {
+    let forked = match &plan.join_user {
+        None => clone(plan.new, request.cgroup)?,
+        Some(namespace) => clone_in(namespace, plan.new, request.cgroup)?,
+    };
+    match forked {
         Fork::Parent(child) => {
             drop(theirs);
-            // (later the child is another user, whose files in /proc are closed to us)
-            let netns = fs::File::open(format!("/proc/{}/ns/net", child.pid)).ok().map(OwnedFd::from);
+            // (later the child is another user, whose files in /proc are closed to us; one that joined a namespace is so
+            // at once, and shows it itself)
+            let netns = match &plan.join_user {
+                None => fs::File::open(format!("/proc/{}/ns/net", child.pid)).ok().map(OwnedFd::from),
+                Some(_) => receive_fd(ours.as_fd())?,
+            };
             let mut init = Init { child, socket: ours, terminal: request.spec.process.terminal, netns };
-            if let Userns::New(maps) = &request.userns {
-                init.write_maps(maps)?;
+            match &request.userns {
+                Userns::Inherit => {}
+                Userns::New(maps) => init.write_maps(maps)?,
+                Userns::Join(..) => init.tell(b'm')?,
             }
             Ok(init)
         }
         Fork::Child => {
             drop(ours);
+            if plan.join_user.is_some()
+                && let Ok(own) = fs::File::open("/proc/self/ns/net")
+            {
+                let _ = send_fd(theirs.as_fd(), own.as_fd());
+            }
             let error = plan.run(request, stdio, &theirs);
             let mut message = vec![b'E', error.exit_code];
             message.extend(error.text.as_bytes());
             let _ = rustix::net::send(&theirs, &message, rustix::net::SendFlags::NOSIGNAL);
             exit_now(1)
         }
+    }
+}
+
+/// Makes a child in a user namespace that is there, so that the child's other namespaces belong to it: a first child
+/// joins it, makes a sibling, which is a child of the caller's, and ends.
+fn clone_in(namespace: &OwnedFd, new: NamespaceFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork, Error> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|e| SyscallError::new("socketpair", e))?;
+    let join = || -> Result<Fork, SyscallError> {
+        prctl(Prctl::Dumpable(false))?;
+        setns(namespace.as_fd(), flags(&[Namespace::User]))?;
+        clone_sibling(new)
+    };
+    match clone(NamespaceFlags::default(), cgroup)? {
+        Fork::Child => match join() {
+            Ok(Fork::Child) => Ok(Fork::Child),
+            Ok(Fork::Parent(second)) => {
+                let _ = send_fd(theirs.as_fd(), second.pidfd.as_fd());
+                let _ = rustix::io::write(&theirs, &second.pid.to_ne_bytes());
+                exit_now(0)
+            }
+            Err(error) => {
+                let _ = rustix::io::write(&theirs, format!("E{error}").as_bytes());
+                exit_now(1)
+            }
+        },
+        Fork::Parent(first) => {
+            drop(theirs);
+            let _ = waitid(WaitId::PidFd(first.pidfd.as_fd()), WaitIdOptions::EXITED);
+            let pidfd = receive_fd(ours.as_fd())?;
+            let mut said = [0; 512];
+            let length = rustix::io::read(&ours, &mut said).unwrap_or(0);
+            match (pidfd, <[u8; 4]>::try_from(&said[..length])) {
+                (Some(pidfd), Ok(pid)) => Ok(Fork::Parent(Child { pid: u32::from_ne_bytes(pid), pidfd })),
+                _ => Err(Error::Spec(format!(
+                    "joining the user namespace: {}",
+                    String::from_utf8_lossy(&said[..length])
+                ))),
+            }
+        }
+    }
+}
+
+/// The id that a process takes in a user namespace before it is the user's: root, where there is one.
+fn first_id(map: &IdMap) -> u32 {
+    match map.to_outside(0) {
+        Some(_) => 0,
+        None => map.extents().first().map_or(0, |e| e.inside),
     }
 }
 
@@ -138,6 +215,7 @@ struct Plan {
     new: NamespaceFlags,
     join: Vec<(Namespace, OwnedFd)>,
     join_pid: Option<OwnedFd>,
+    join_user: Option<OwnedFd>,
     ready: Ready,
     last_cap: u32,
     root: Option<OwnedFd>,
@@ -147,15 +225,23 @@ struct Plan {
 impl Plan {
     fn new(request: &Request<'_>) -> Result<Self, Error> {
         let spec = request.spec;
-        let own_user_namespace = matches!(request.userns, Userns::New(_));
+        let own_user_namespace = request.userns.maps().is_some();
         check_ids(request)?;
+        let join_user = match &request.userns {
+            Userns::Join(path, _) => {
+                let file =
+                    fs::File::open(path).map_err(|e| Error::Spec(format!("open {}: {e}", path.display())))?;
+                Some(OwnedFd::from(file))
+            }
+            _ => None,
+        };
         let (mut new, mut join, mut join_pid) = (NamespaceFlags::default(), Vec::new(), None);
         for namespace in &spec.linux.namespaces {
             let kind = kind_of(&namespace.kind)?;
             match &namespace.path {
                 None => new.insert(kind),
                 // (one that we are in already need not be joined, and where it is the host's may not)
-                Some(path) if is_own(path, kind) => {}
+                Some(path) if kind == Namespace::User || is_own(path, kind) => {}
                 Some(path) => {
                     let file = fs::File::open(path)
                         .map_err(|e| Error::Spec(format!("open {}: {e}", path.display())))?;
@@ -166,7 +252,7 @@ impl Plan {
                 }
             }
         }
-        if own_user_namespace {
+        if matches!(request.userns, Userns::New(_)) {
             new.insert(Namespace::User);
         }
         new.insert(Namespace::Mount);
@@ -175,7 +261,16 @@ impl Plan {
         let ready = Ready::new(&spec.process, filter, request.preserved_fds, setgroups)?;
         // with a user namespace of its own the child could not mount layers: the caller does it for it
         let root = own_user_namespace.then(|| request.rootfs.detached()).transpose()?;
-        Ok(Self { new, join, join_pid, ready, last_cap: last_capability(), root, own_user_namespace })
+        Ok(Self {
+            new,
+            join,
+            join_pid,
+            join_user,
+            ready,
+            last_cap: last_capability(),
+            root,
+            own_user_namespace,
+        })
     }
 
     /// The life of the child until it is the user's program; returns why it did not become it.
@@ -192,10 +287,10 @@ impl Plan {
         // opened here, in this mount namespace, and by the user that directory and sources belong to
         let mount_point = open_path(&request.mount_point)?;
         let prepared = spec.mounts.iter().map(mounts::prepare).collect::<Result<Vec<_>, _>>()?;
-        if self.own_user_namespace {
+        if let Some(maps) = request.userns.maps() {
             wait_for(socket, b'm')?;
-            set_gid(0)?;
-            set_uid(0)?;
+            set_gid(first_id(&maps.gid))?;
+            set_uid(first_id(&maps.uid))?;
             if !spec.process.keep_groups {
                 set_groups(&[])?;
             }
@@ -314,9 +409,9 @@ fn last_capability() -> u32 {
 
 /// Rule 4: an id that the container's map lacks is refused with three numbers.
 fn check_ids(request: &Request<'_>) -> Result<(), Error> {
-    let maps = match &request.userns {
-        Userns::New(maps) => maps.compose(request.engine_maps),
-        Userns::Inherit => request.engine_maps.clone(),
+    let maps = match request.userns.maps() {
+        Some(maps) => maps.compose(request.engine_maps),
+        None => request.engine_maps.clone(),
     };
     let user = &request.spec.process.user;
     let check = |what: &str, id: u32, map: &unroot_idmap::IdMap, file: &str| match map.to_outside(id) {
@@ -368,10 +463,13 @@ impl Init {
 
     fn write_maps(&mut self, maps: &IdMaps) -> Result<(), Error> {
         let pid = self.pid();
-        for (file, map) in [("uid_map", &maps.uid), ("gid_map", &maps.gid)] {
+        let around = observe::maps_of("self")?;
+        for (file, map, around) in [("uid_map", &maps.uid, &around.uid), ("gid_map", &maps.gid, &around.gid)]
+        {
             let path = format!("/proc/{pid}/{file}");
-            fs::write(&path, map.to_string())
-                .map_err(|e| Error::Spec(format!("write {path}: {e}; the map was {:?}", map.to_string())))?;
+            let lines = unroot_idmap::ranges::lines_for_kernel(map, around)?;
+            fs::write(&path, &lines)
+                .map_err(|e| Error::Spec(format!("write {path}: {e}; the map was {lines:?}")))?;
         }
         let observed = observe::maps_of(&pid.to_string())?;
         if observed != *maps {

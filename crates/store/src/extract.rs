@@ -6,7 +6,7 @@
 //! `user.overlay.opaque`, which unprivileged mounts (`userxattr`) honour. Devices cannot be made in a user namespace;
 //! there they are left out, as other engines do: containers get their devices from the engine.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -42,7 +42,24 @@ pub struct Extractor<'a> {
     entries: u64,
     max_uid: u32,
     max_gid: u32,
+    uids: BTreeSet<u32>,
+    gids: BTreeSet<u32>,
 }
+
+/// What was in a layer.
+pub struct Contents {
+    /// How many entries.
+    pub entries: u64,
+    /// The highest user id.
+    pub max_uid: u32,
+    /// The highest group id.
+    pub max_gid: u32,
+    /// All of them, if they are few.
+    pub ids: Option<(Vec<u32>, Vec<u32>)>,
+}
+
+/// So many ids of a layer are kept in mind.
+const MOST_IDS: usize = 1000;
 
 /// What an entry says of itself.
 struct Meta {
@@ -82,18 +99,23 @@ impl<'a> Extractor<'a> {
             entries: 0,
             max_uid: 0,
             max_gid: 0,
+            // (a layer that does not say has a root of root's)
+            uids: BTreeSet::from([0]),
+            gids: BTreeSet::from([0]),
         }
     }
 
-    /// Entries, and the highest ids.
-    pub fn finish(self) -> Result<(u64, u32, u32)> {
+    /// What was in it.
+    pub fn finish(self) -> Result<Contents> {
         for (path, mtime) in &self.directory_times {
             let times = times(*mtime, 0);
             if let Ok(dir) = self.open_dir(path) {
                 let _ = futimens(&dir, &times);
             }
         }
-        Ok((self.entries, self.max_uid, self.max_gid))
+        let few = self.uids.len() < MOST_IDS && self.gids.len() < MOST_IDS;
+        let ids = few.then(|| (self.uids.into_iter().collect(), self.gids.into_iter().collect()));
+        Ok(Contents { entries: self.entries, max_uid: self.max_uid, max_gid: self.max_gid, ids })
     }
 
     /// All of an archive.
@@ -172,6 +194,10 @@ impl<'a> Extractor<'a> {
         let (uid, gid) = (narrow(uid)?, narrow(gid)?);
         self.max_uid = self.max_uid.max(uid);
         self.max_gid = self.max_gid.max(gid);
+        if self.uids.len() < MOST_IDS && self.gids.len() < MOST_IDS {
+            self.uids.insert(uid);
+            self.gids.insert(gid);
+        }
         Ok(Meta { uid, gid, mode, mtime, nanos, xattrs })
     }
 

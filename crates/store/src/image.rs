@@ -1,6 +1,6 @@
 //! Images: a manifest, a configuration, and names that point to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -156,6 +156,8 @@ pub struct Image {
     pub stored: i64,
     /// The highest ids in it.
     pub max_ids: (u32, u32),
+    /// All user and group ids in it, ascending; none if they are not known.
+    pub ids: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,6 +168,8 @@ struct Record {
     stored: i64,
     max_uid: u32,
     max_gid: u32,
+    #[serde(default)]
+    ids: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 /// A name as a file's.
@@ -178,7 +182,7 @@ fn unescape(name: &str) -> String {
 }
 
 impl Store {
-    fn image_dir(&self, id: &str) -> PathBuf {
+    pub(crate) fn image_dir(&self, id: &str) -> PathBuf {
         self.images_dir().join(id)
     }
 
@@ -204,6 +208,7 @@ impl Store {
             size: record.size,
             stored: record.stored,
             max_ids: (record.max_uid, record.max_gid),
+            ids: record.ids,
         }))
     }
 
@@ -277,6 +282,7 @@ impl Store {
         let parsed: ImageConfig = serde_json::from_slice(config)
             .map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
         let (mut size, mut max_uid, mut max_gid) = (0, 0, 0);
+        let mut ids = Some((BTreeSet::new(), BTreeSet::new()));
         for diff_id in &parsed.rootfs.diff_ids {
             let layer = is_digest(diff_id).then(|| self.layer(diff_id)).flatten();
             let layer =
@@ -284,11 +290,17 @@ impl Store {
             size += layer.size;
             max_uid = max_uid.max(layer.max_uid);
             max_gid = max_gid.max(layer.max_gid);
+            ids = ids.zip(layer.ids).map(|((mut uids, mut gids), layer)| {
+                uids.extend(layer.0);
+                gids.extend(layer.1);
+                (uids, gids)
+            });
         }
         if let Some(image) = self.image_by_id(&id)? {
             return Ok(image);
         }
-        let record = Record { format: 1, digest: digest(manifest), size, stored: now, max_uid, max_gid };
+        let ids = ids.map(|(uids, gids)| (uids.into_iter().collect(), gids.into_iter().collect()));
+        let record = Record { format: 1, digest: digest(manifest), size, stored: now, max_uid, max_gid, ids };
         let temporary = self.temporary()?;
         write_new(&temporary.path().join("manifest.json"), manifest)?;
         write_new(&temporary.path().join("config.json"), config)?;

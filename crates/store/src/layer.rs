@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::extract::Extractor;
+use crate::extract::{Contents, Extractor};
 use crate::{Call as _, Error, Result, Store, invalid, make_dir, pipe, write_new};
 
 /// A layer in the store.
@@ -24,6 +24,9 @@ pub struct Layer {
     pub max_uid: u32,
     /// The highest group id in it.
     pub max_gid: u32,
+    /// All user and group ids in it, if they are few.
+    #[serde(default)]
+    pub ids: Option<(Vec<u32>, Vec<u32>)>,
 }
 
 /// Refuses ids that the user has not: given path, uid and gid of an entry, says why not.
@@ -85,7 +88,7 @@ impl Store {
             let summary = thread.join().unwrap_or(None);
             rest.and_then(|_| summary.ok_or_else(|| Error::Invalid("the layer's stream broke off".into())))
         })?;
-        let (entries, max_uid, max_gid) = extractor.finish()?;
+        let Contents { entries, max_uid, max_gid, ids } = extractor.finish()?;
         if let Some(expected) = expected.filter(|e| *e != summary.diff_id) {
             return invalid(format!(
                 "layer has digest {} uncompressed, its image says {expected}: it was damaged or forged on its way",
@@ -93,7 +96,7 @@ impl Store {
             ));
         }
         let layer =
-            Layer { format: 1, diff_id: summary.diff_id, size: summary.size, entries, max_uid, max_gid };
+            Layer { format: 1, diff_id: summary.diff_id, size: summary.size, entries, max_uid, max_gid, ids };
         let record = serde_json::to_vec(&layer).map_err(|e| Error::Invalid(e.to_string()))?;
         write_new(&temporary.path().join("layer.json"), &record)?;
         self.publish_layer(temporary, &layer)?;

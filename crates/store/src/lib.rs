@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! images/ID/{manifest.json,config.json,image.json}   ID is the digest of config.json
+//! images/ID/{refers,copies}-KEY/                      its files with other owners (shifted.rs)
 //! images/.names/NAME -> ../ID                        NAME with its slashes as %2F
 //! layers/DIFF-ID/diff/                               a layer as overlayfs has it
 //! layers/DIFF-ID/layer.json
@@ -17,10 +18,10 @@ mod archive;
 mod extract;
 mod image;
 mod layer;
-mod mapped;
 pub mod merged;
 mod mount_points;
 mod pipe;
+mod shifted;
 pub mod tree_tar;
 mod volume;
 
@@ -32,8 +33,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use archive::{Loaded, manifest_of};
 pub use image::{Config, Healthcheck, History, Image, ImageConfig};
 pub use layer::{IdCheck, Layer};
-pub use mapped::Shift;
 pub use mount_points::MOUNTED_FILES;
+pub use shifted::{LayerDirs, Shift, Wanted};
 pub use volume::{Volume, VolumeState, Volumes, is_name as is_volume_name};
 
 /// What went wrong in the store.
@@ -108,6 +109,19 @@ impl Drop for Temporary {
     }
 }
 
+/// A directory in `tmp` that is being made, and stays for the next one if it is not finished.
+pub(crate) struct Resumable {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Resumable {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl Store {
@@ -150,6 +164,27 @@ impl Store {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
             .call(|| format!("flock {}", path.display()))?;
         Ok(Temporary { path, _lock: lock })
+    }
+
+    /// A directory in `tmp` under a name that others who make the same have, too: whoever comes second waits until the
+    /// first one has gone, and goes on with what it left.
+    pub(crate) fn resumable(&self, name: &str) -> Result<Resumable> {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = self.root.join("tmp").join(name);
+        loop {
+            make_dir(&path)?;
+            let lock = File::open(&path).call(|| format!("open {}", path.display()))?;
+            rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive))
+                .call(|| format!("flock {}", path.display()))?;
+            let inode = |meta: io::Result<fs::Metadata>| meta.map(|m| (m.dev(), m.ino())).ok();
+            // (it may have been published or swept away meanwhile)
+            if inode(lock.metadata()) == inode(fs::metadata(&path)) {
+                return Ok(Resumable { path, _lock: lock });
+            }
+            if !path.exists() {
+                return Ok(Resumable { path, _lock: lock });
+            }
+        }
     }
 
     /// Removes layers that no image has and no container uses, and what killed processes left.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, statat};
 use rustix::io::Errno;
 
-use crate::mapped::Shift;
+use crate::shifted::Shift;
 use crate::{Call as _, Result};
 
 /// What a directory of overlayfs has if nothing below it shines through.

@@ -143,8 +143,8 @@ pub fn clone(namespaces: NamespaceFlags, cgroup: Option<BorrowedFd<'_>>) -> Resu
 }
 
 /// The same, but the new process is a child of the caller's own parent.
-pub fn clone_sibling() -> Result<Fork, SyscallError> {
-    clone_with(u64::from(libc::CLONE_PARENT.cast_unsigned()), 0, None)
+pub fn clone_sibling(namespaces: NamespaceFlags) -> Result<Fork, SyscallError> {
+    clone_with(namespaces.bits() | u64::from(libc::CLONE_PARENT.cast_unsigned()), 0, None)
 }
 
 fn clone_with(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork, SyscallError> {

@@ -62,6 +62,9 @@ const FLAGS: &[(&str, &str, &str, Form)] = &[
     ("engine", "stop_timeout", "stop-timeout", Form::Unless),
 ];
 
+/// Flags that say themselves which user namespace it is.
+const MAP_FLAGS: [&str; 5] = ["uidmap", "gidmap", "subuidname", "subgidname", "pod"];
+
 /// How a setting becomes a flag's value.
 #[derive(Clone, Copy, Debug)]
 enum Form {
@@ -196,6 +199,12 @@ impl Conf {
         for (section, key, flag, form) in FLAGS {
             let mut values = self.texts(section, key)?;
             values.retain(|v| !v.is_empty());
+            if *flag == "userns" {
+                // (the environment's goes before the file's, and a map that is given before both)
+                let asked = std::env::var("PODMAN_USERNS").ok().filter(|v| !v.is_empty());
+                values = asked.map_or(values, |mode| vec![mode]);
+                values.retain(|_| !MAP_FLAGS.iter().any(|flag| !args.all(flag).is_empty()));
+            }
             if values.is_empty() {
                 continue;
             }

@@ -140,7 +140,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "IpcMode": mode(&spec.namespaces.ipc, "shareable"),
             "PidMode": mode(&spec.namespaces.pid, "private"),
             "UTSMode": mode(&spec.namespaces.uts, "private"),
-            "UsernsMode": match (&record.maps, record.userns.as_str()) { (Some(_), "") => "private", (None, "") if engine.user.is_rootless() => "host", (_, m) => m },
+            "UsernsMode": match (&record.maps, record.userns.as_str()) { (_, m) if m.starts_with("container:") || m.starts_with("ns:") => m, (Some(_), _) => "private", (None, "") if engine.user.is_rootless() => "host", (_, m) => m },
             "Privileged": spec.security.privileged,
             "PublishAllPorts": spec.network.publish_all,
             "ReadonlyRootfs": spec.files.read_only,

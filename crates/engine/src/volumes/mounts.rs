@@ -82,12 +82,10 @@ impl Engine {
         let id = mount.options.iter().find_map(|o| o.strip_prefix("image-id=")).ok_or_else(gone)?;
         let image = self.store.image_by_id(id).map_err(Error::engine)?.ok_or_else(gone)?;
         let named = crate::images::Named { image, name: mount.source.clone() };
-        let layers = match &record.maps {
-            None => self.store.lower_dirs(&named.image),
-            Some(maps) => self.mapped_layers(&named, maps)?,
-        };
+        let layers = self.layer_dirs(&named, record.maps.as_ref())?;
         let mut mount = mount.clone();
-        mount.options.extend(layers.iter().map(|dir| format!("lowerdir+={}", dir.display())));
+        mount.options.extend(layers.lower.iter().map(|dir| format!("lowerdir+={}", dir.display())));
+        mount.options.extend(layers.data.iter().map(|dir| format!("datadir+={}", dir.display())));
         Ok(mount)
     }
 

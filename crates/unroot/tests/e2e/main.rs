@@ -30,5 +30,6 @@ mod security;
 mod stdio;
 mod systemd;
 mod update;
+mod userns;
 mod volumes;
 mod whois;
