@@ -114,7 +114,11 @@ impl Launch {
     /// In the monitor: makes the process, its network and its state, and lets it go.
     pub fn start(&self, ends: StdioEnds, restarts: u32) -> Result<Started> {
         // (`volatile` leaves a mark that forbids the next mount of the same work directory)
-        let _ = fs::remove_dir_all(self.dirs.container(&self.record.id).join("work/work/incompat"));
+        let dir = self.dirs.container(&self.record.id);
+        let parts = fs::read_dir(dir.join("parts")).into_iter().flatten().flatten().map(|part| part.path());
+        for work in parts.chain([dir.join("work")]) {
+            let _ = fs::remove_dir_all(work.join("work/incompat"));
+        }
         let settings = limits::settings(&self.record.spec.limits)?;
         let cgroup = self.cgroup(&settings, restarts)?;
         let started = self.start_in(ends, cgroup.as_ref(), &settings, restarts);

@@ -14,6 +14,7 @@ pub mod exec;
 pub mod health;
 pub mod hello;
 pub mod hooks;
+mod host_tree;
 pub mod images;
 mod launch;
 pub mod limits;

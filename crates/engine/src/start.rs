@@ -18,13 +18,14 @@ use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::health::Clock;
 use crate::hooks::Hooks;
+use crate::host_tree::{self, Places};
 use crate::images::Named;
 use crate::launch::{Launch, Restarts, finish};
 use crate::lock::Lock;
 use crate::plan::{self, Facts, reason};
 use crate::record::Record;
 use crate::remove::Leftover;
-use crate::spec::{Namespace, Restart};
+use crate::spec::{Namespace, Restart, Root};
 use crate::state::{Exit, State, write_exit};
 use crate::users::{self, ResolvedUser};
 use crate::{limits, netfiles};
@@ -223,7 +224,7 @@ impl Engine {
             None => None,
         };
         let proxies = proxies();
-        let planned = plan::plan(
+        let mut planned = plan::plan(
             spec,
             &Facts {
                 id: &record.id,
@@ -258,7 +259,23 @@ impl Engine {
         )?;
         let mounts_all =
             unroot_store::MOUNTED_FILES.iter().all(|file| files.iter().any(|(at, _)| at == file));
-        let rootfs = self.rootfs_of(record, image, mounts_all)?;
+        let skeleton = match &spec.root {
+            Root::Directory { path, overlay: true, .. } => {
+                let dir = self.dirs.container(&record.id);
+                let places = Places {
+                    upper: dir.join("upper"),
+                    works: dir.join("parts"),
+                    skeleton: run_dir.join("skeleton"),
+                };
+                let parts = host_tree::assemble(path, &places, planned.root.readonly)?;
+                parts.map(|mounts| {
+                    planned.mounts.splice(0..0, mounts);
+                    places.skeleton
+                })
+            }
+            _ => None,
+        };
+        let rootfs = self.rootfs_of(record, image, mounts_all, skeleton)?;
         let ports = record
             .ports
             .iter()

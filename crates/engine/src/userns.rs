@@ -145,6 +145,7 @@ impl Engine {
         record: &Record,
         image: Option<&Named>,
         mounts_all: bool,
+        skeleton: Option<PathBuf>,
     ) -> Result<Rootfs> {
         let dir = self.dirs.container(&record.id);
         let upper = Some((dir.join("upper"), dir.join("work")));
@@ -168,7 +169,8 @@ impl Engine {
             (Root::Image(_), Some(named), maps) => overlay(self.layer_dirs(named, maps.as_ref())?, None),
             (Root::Image(_), None, _) => overlay(LayerDirs::default(), None),
             (Root::Directory { path, overlay: true, .. }, ..) => {
-                overlay(LayerDirs { lower: vec![path.clone()], data: Vec::new() }, None)
+                let lower = skeleton.unwrap_or_else(|| path.clone());
+                overlay(LayerDirs { lower: vec![lower], data: Vec::new() }, None)
             }
             (Root::Directory { path, .. }, ..) => Rootfs::Directory(path.clone()),
         })

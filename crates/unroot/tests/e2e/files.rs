@@ -86,14 +86,31 @@ fn a_directory_as_root() {
     assert!(!root.join("made").exists());
     assert_eq!(host.unroot(flags(root.display().to_string())).ok(), "/bin/sh ok");
     assert!(root.join("made").exists());
-    // an ordinary user's kernel locks the mounts below / to it, and overlayfs refuses it then
-    if is_root() {
-        assert_eq!(
-            host.unroot(["run", "--rm", "--network=none", "--rootfs", "/:O", "sh", "-c", "cat /proc/1/comm"])
-                .ok(),
-            "sh"
-        );
+}
+
+#[test]
+fn the_host_itself_as_root_is_not_changed() {
+    let host = Host::new();
+    let own = host.path("own");
+    fs::write(&own, "1\n").unwrap();
+    let script = format!(
+        "cat /proc/1/comm; cat {own}; echo 2 >{own}; cat {own}; echo >/etc/unroot-made; echo >/unroot-made; \
+         ls /unroot-made; cat /etc/hostname | wc -l; grep -c ' /proc proc ' /proc/mounts; readlink /proc/self/exe",
+        own = own.display()
+    );
+    let run = |name: &str| {
+        let flags = ["run", "--network=none", "--name", name, "--rootfs", "/:O", "sh", "-c"];
+        host.unroot(flags.iter().copied().chain([script.as_str()])).ok()
+    };
+    let said = run("a");
+    assert!(said.starts_with("sh\n1\n2\n/unroot-made\n1\n1\n/"), "{said}");
+    assert_eq!(fs::read_to_string(&own).unwrap(), "1\n");
+    for made in ["/unroot-made", "/etc/unroot-made"] {
+        assert!(fs::symlink_metadata(made).is_err(), "{made}");
     }
+    // what was written is the container's, and still there at its next start
+    let again = host.unroot(["start", "-a", "a"]).ok();
+    assert!(again.starts_with("sh\n2\n2\n"), "{again}");
 }
 
 #[test]
