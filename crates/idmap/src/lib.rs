@@ -9,6 +9,7 @@ pub mod mode;
 pub mod names;
 pub mod observe;
 pub mod ranges;
+pub mod space;
 pub mod subids;
 
 pub use auto::{Holder, IdNeed};

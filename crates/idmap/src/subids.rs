@@ -64,7 +64,7 @@ pub fn parse(file: &str, text: &str, name: &str, uid: u32) -> Result<Vec<(u32, u
     Ok(ranges)
 }
 
-fn nss_has_subids() -> bool {
+pub(crate) fn nss_has_subids() -> bool {
     fs::read_to_string("/etc/nsswitch.conf").is_ok_and(|text| {
         text.lines().any(|line| {
             line.strip_prefix("subid").is_some_and(|rest| {

@@ -9,6 +9,7 @@ mod conf;
 mod glob;
 mod health_flags;
 mod hints;
+mod ids_picture;
 mod logging;
 mod moment;
 mod mount_flags;

@@ -185,6 +185,12 @@ impl<'a> Asker<'a> {
         all
     }
 
+    /// The maps of containers that have ids of their own, to the host, by name.
+    pub fn user_maps(&self) -> Vec<(String, IdMap)> {
+        let own = self.known.iter().filter(|k| k.record.maps.is_some());
+        own.map(|k| (k.record.name.clone(), k.maps.uid.clone())).collect()
+    }
+
     fn outside_user(&self, id: u32) -> Outside {
         Outside { id, owner: self.host.owner_of_uid(id) }
     }

@@ -17,6 +17,7 @@ mod exists;
 mod explain;
 mod export;
 mod healthcheck;
+pub mod ids;
 mod images;
 mod import;
 mod info;
@@ -85,6 +86,9 @@ pub const VERBS: &[&Verb] = &[
     &explain::VERB,
     &export::VERB,
     &healthcheck::VERB,
+    &ids::VERB,
+    &ids::CHECK,
+    &ids::ALLOCATE,
     &images::VERB,
     &import::VERB,
     &info::VERB,

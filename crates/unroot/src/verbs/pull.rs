@@ -24,6 +24,12 @@ pub const VERB: Verb = Verb {
             flag("retry", ' ', Kind::Value, "How often it is tried again"),
             flag("retry-delay", ' ', Kind::Value, "Seconds between tries"),
             flag("tls-verify", ' ', Kind::Bool, "Require HTTPS and verify certificates"),
+            flag(
+                "userns",
+                ' ',
+                Kind::Value,
+                "Make it ready for containers with this user namespace: keep-id, nomap, auto",
+            ),
             flag("variant", ' ', Kind::Value, "For this variant of the architecture"),
         ]
     },
@@ -33,7 +39,7 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(global: &Global, args: &Args) -> Outcome {
-    use unroot_engine::spec::PullPolicy;
+    use unroot_engine::spec::{ContainerSpec, PullPolicy, Root};
     let engine = global.engine()?;
     let options = pull_options(args)?;
     let policy = match args.value("policy").unwrap_or("always").to_ascii_lowercase().as_str() {
@@ -54,6 +60,12 @@ fn run(global: &Global, args: &Args) -> Outcome {
             _ => word,
         };
         let named = engine.image_or_pull(name, policy, &options, &Shown::new(args.is("quiet")))?;
+        if let Some(mode) = args.value("userns") {
+            let mut spec =
+                ContainerSpec { root: Root::Image(named.name.clone()), ..ContainerSpec::default() };
+            spec.namespaces.user = Some(mode.into());
+            engine.prepare_userns(&named, &spec)?;
+        }
         output::line(named.image.id);
     }
     Ok(0)

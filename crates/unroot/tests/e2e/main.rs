@@ -17,6 +17,7 @@ mod files;
 mod health;
 mod host;
 mod identity;
+mod ids;
 mod life;
 mod limits;
 mod names;
