@@ -75,6 +75,17 @@ fn own() -> Option<PathBuf> {
     Some(mount_point()?.join(path.trim_start_matches('/')))
 }
 
+/// Controllers that a container of this process would have.
+pub fn controllers() -> Vec<String> {
+    let text = own().and_then(|own| fs::read_to_string(own.join("cgroup.controllers")).ok());
+    text.unwrap_or_default().split_whitespace().map(str::to_string).collect()
+}
+
+/// A systemd owns the tree that makes scopes for this user.
+pub fn has_systemd(uid: u32) -> bool {
+    systemd::Manager::of_user(uid).is_some()
+}
+
 /// Moves this process, the supervisor of a container, into a scope that systemd makes for the container, so that
 /// [`Cgroup::create`] finds a place there. `false`: no systemd is there to be asked.
 pub fn enter_scope(uid: u32, scope: &systemd::Scope<'_>) -> Result<bool, Error> {

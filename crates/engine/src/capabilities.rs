@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::spec::Security;
 
 /// What containers get unless they ask for other ones.
-const DEFAULT: [&str; 11] = [
+pub const DEFAULT: [&str; 11] = [
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",

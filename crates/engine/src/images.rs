@@ -58,7 +58,8 @@ impl Engine {
         UserEnvironment::current(self.user.uid, self.user.home.clone())
     }
 
-    fn registries(&self) -> Result<RegistriesConf> {
+    /// Where images are searched for (containers-registries.conf(5)).
+    pub fn registries(&self) -> Result<RegistriesConf> {
         RegistriesConf::load(&self.environment()).map_err(registry_error)
     }
 

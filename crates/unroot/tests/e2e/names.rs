@@ -53,4 +53,11 @@ fn version_and_info() {
     assert_eq!(host.unroot(["version", "--format", "{{.Client.Version}}"]).ok(), env!("CARGO_PKG_VERSION"));
     let rootless = !crate::host::is_root();
     assert_eq!(host.unroot(["info", "--format", "{{.Host.Security.Rootless}}"]).ok(), rootless.to_string());
+    let info = host.unroot(["info", "--format", "json"]).ok();
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["host"]["security"]["rootless"], rootless);
+    assert_eq!(info["store"]["containerStore"]["number"], 0);
+    assert_eq!(info["host"]["idMappings"]["uidmap"][0]["container_id"], 0);
+    assert_eq!(host.unroot(["info", "-f", "{{.Host.IDMappings.UIDMap}}"]).code, 0);
+    assert!(host.unroot(["system", "info"]).ok().contains("\n  cgroupVersion: v"));
 }
