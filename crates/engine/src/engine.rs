@@ -20,6 +20,8 @@ pub struct Engine {
     pub user: EngineUser,
     /// Its images, layers and volumes.
     pub store: Store,
+    /// systemd makes containers' control groups, where it is there.
+    pub scopes: bool,
     /// What inspect shows of a container, for events that carry it.
     pub inspect: Option<fn(&Self, &Record) -> String>,
     namespace: OnceLock<EngineNamespace>,
@@ -31,7 +33,7 @@ impl Engine {
         let user = EngineUser::current();
         let dirs = Dirs::locate((user.uid, &user.name), &user.home, root, run)?;
         let store = Store::new(&dirs.root);
-        Ok(Self { dirs, user, store, inspect: None, namespace: OnceLock::new() })
+        Ok(Self { dirs, user, store, scopes: true, inspect: None, namespace: OnceLock::new() })
     }
 
     /// Enters the engine's user namespace, once. The process must have one thread.

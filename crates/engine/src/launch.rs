@@ -46,6 +46,8 @@ pub struct Launch {
     pub engine_maps: IdMaps,
     /// The engine is in no user namespace.
     pub engine_is_host: bool,
+    /// systemd makes its control group, where it is there.
+    pub scopes: bool,
     /// Who the engine is on the host.
     pub uid: u32,
     /// How it is asked to stop.
@@ -148,7 +150,7 @@ impl Launch {
             _ => {
                 let parent = limits.cgroup_parent.as_deref();
                 let slice = parent.filter(|p| p.ends_with(".slice"));
-                let entered = match restarts == 0 && (parent.is_none() || slice.is_some()) {
+                let entered = match self.scopes && restarts == 0 && (parent.is_none() || slice.is_some()) {
                     true => self.enter_scope(slice),
                     false => Ok(false),
                 };

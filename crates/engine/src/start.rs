@@ -299,6 +299,7 @@ impl Engine {
             ports: ports.into_iter().flatten().collect(),
             engine_maps: namespace.maps.clone(),
             engine_is_host: !namespace.rootless,
+            scopes: self.scopes,
             uid: self.user.uid,
             stop_signal: self.stop_signal(record),
             setgroups: namespace.single_id.is_none(),

@@ -2,8 +2,8 @@
 //!
 //! Files, a later one changes an earlier: `/usr/share/containers/containers.conf`, `/etc/containers/containers.conf`,
 //! `/etc/containers/containers.conf.d/*.conf`, the same two below `$XDG_CONFIG_HOME` (`~/.config`).
-//! `$CONTAINERS_CONF` stands for all of these; `$CONTAINERS_CONF_OVERRIDE` comes after whatever was read. Of a list
-//! whose last element is `{append=true}` the elements are added to those of earlier files.
+//! `$CONTAINERS_CONF` stands for all of these; modules (`--module`) and `$CONTAINERS_CONF_OVERRIDE` come after whatever was
+//! read. Of a list whose last element is `{append=true}` the elements are added to those of earlier files.
 //!
 //! A setting is the default of a flag ([`FLAGS`]), so it is checked, and means, what the flag does.
 
@@ -86,9 +86,15 @@ pub struct Conf {
 
 impl Conf {
     /// Reads the files of this process's user.
-    pub fn load() -> Result<Self, CliError> {
+    pub fn load(modules: &[String]) -> Result<Self, CliError> {
         let mut conf = Self::default();
         for file in files() {
+            conf.add(&file)?;
+        }
+        for name in modules {
+            conf.add(&module(name)?)?;
+        }
+        if let Some(file) = variable("CONTAINERS_CONF_OVERRIDE") {
             conf.add(&file)?;
         }
         Ok(conf)
@@ -223,13 +229,11 @@ impl Conf {
 }
 
 fn files() -> Vec<PathBuf> {
-    let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let mut files = match env("CONTAINERS_CONF") {
+    match variable("CONTAINERS_CONF") {
         Some(only) => vec![only],
         None => {
-            let own = env("XDG_CONFIG_HOME").or_else(|| Some(env("HOME")?.join(".config")));
             let mut files = vec![PathBuf::from("/usr/share/containers/containers.conf")];
-            for base in [Some(PathBuf::from("/etc")), own].into_iter().flatten() {
+            for base in [Some(PathBuf::from("/etc")), own_directory()].into_iter().flatten() {
                 let base = base.join("containers");
                 files.push(base.join("containers.conf"));
                 let mut parts: Vec<PathBuf> = fs::read_dir(base.join("containers.conf.d"))
@@ -243,9 +247,29 @@ fn files() -> Vec<PathBuf> {
             }
             files
         }
-    };
-    files.extend(env("CONTAINERS_CONF_OVERRIDE"));
-    files
+    }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+fn own_directory() -> Option<PathBuf> {
+    variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))
+}
+
+/// The file of a module: a path, or a name in one of the directories for them, the user's first.
+fn module(name: &str) -> Result<PathBuf, CliError> {
+    if Path::new(name).is_absolute() {
+        return Ok(name.into());
+    }
+    let bases = [own_directory(), Some("/etc".into()), Some("/usr/share".into())].into_iter().flatten();
+    let places: Vec<PathBuf> =
+        bases.map(|base| base.join("containers/containers.conf.modules").join(name)).collect();
+    places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
+        let looked: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+        CliError::new(format!("could not resolve module \"{name}\": there is none of {}", looked.join(", ")))
+    })
 }
 
 /// A later file's settings over an earlier's.

@@ -45,6 +45,8 @@ pub struct Global {
     hooks_dirs: Vec<PathBuf>,
     events_backend: Option<String>,
     volume_dir: Option<PathBuf>,
+    cgroup_manager: Option<String>,
+    modules: Vec<String>,
     conf: OnceCell<Conf>,
 }
 
@@ -59,6 +61,8 @@ impl Global {
             volume_dir: path("volumepath"),
             events_backend: args.value("events-backend").map(str::to_string),
             hooks_dirs: args.all("hooks-dir").iter().map(PathBuf::from).collect(),
+            cgroup_manager: args.value("cgroup-manager").map(str::to_string),
+            modules: args.all("module").to_vec(),
             conf: OnceCell::new(),
         }
     }
@@ -66,7 +70,7 @@ impl Global {
     /// containers.conf.
     pub fn conf(&self) -> Result<&Conf, CliError> {
         if self.conf.get().is_none() {
-            let _ = self.conf.set(Conf::load()?);
+            let _ = self.conf.set(Conf::load(&self.modules)?);
         }
         Ok(self.conf.get_or_init(Conf::default))
     }
@@ -146,11 +150,29 @@ impl Global {
             engine.store.set_volume_dir(dir);
         }
         self.place_events(&mut engine)?;
+        engine.scopes = self.makes_scopes(&engine)?;
         Ok(engine)
+    }
+
+    /// systemd makes containers' control groups, where it is there: `--cgroup-manager`, and what containers.conf says.
+    fn makes_scopes(&self, engine: &Engine) -> Result<bool, CliError> {
+        let configured = self.conf()?.text("engine", "cgroup_manager")?;
+        match (self.cgroup_manager.as_deref(), configured.as_deref()) {
+            (Some("systemd"), _) if !unroot_cgroup::has_systemd(engine.user.uid) => Err(CliError::new(
+                "--cgroup-manager=systemd: there is no systemd that makes scopes for this user",
+            )
+            .with_hint("a login session starts one: loginctl enable-linger, or machinectl shell USER@")),
+            (Some("cgroupfs"), _) | (None, Some("cgroupfs")) => Ok(false),
+            (Some("systemd"), _) | (None, None | Some("systemd")) => Ok(true),
+            (Some(other), _) | (None, Some(other)) => Err(CliError::new(format!(
+                "unsupported cgroup manager \"{other}\": it is systemd or cgroupfs"
+            ))),
+        }
     }
 }
 
 const GLOBAL: &[Flag] = &[
+    flag("cgroup-manager", ' ', Kind::Value, "Who makes control groups: systemd, cgroupfs"),
     flag("connection", 'c', Kind::Value, "Run the command on the machine of this name"),
     flag("events-backend", ' ', Kind::Value, "Where events are written: file, none"),
     flag("debug", 'D', Kind::Bool, "Log messages of level debug and above"),
@@ -167,6 +189,7 @@ const GLOBAL: &[Flag] = &[
         Kind::Value,
         "Log messages above this level: debug, info, warn, error, fatal, panic",
     ),
+    flag("module", ' ', Kind::Repeat, "Read this containers.conf module, too"),
     flag("noout", ' ', Kind::Bool, "Print nothing on standard output"),
     flag("out", ' ', Kind::Value, "Write what is printed to this file"),
     flag("remote", 'r', Kind::Bool, "Run the command on the default machine of system connection"),

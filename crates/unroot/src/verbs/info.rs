@@ -64,7 +64,7 @@ fn host(global: &Global, engine: &Engine) -> Result<Value, CliError> {
     let (runtime, external) = conf.runtime(None)?;
     let path = external.map_or_else(|| std::env::current_exe().unwrap_or_default(), PathBuf::from);
     let events = if engine.dirs.events.path().is_some() { "file" } else { "none" };
-    let systemd = unroot_cgroup::has_systemd(engine.user.uid);
+    let systemd = engine.scopes && unroot_cgroup::has_systemd(engine.user.uid);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let bytes = |name: &str| {
         let line = memory.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next());

@@ -59,6 +59,39 @@ fn overrides_come_last() {
 }
 
 #[test]
+fn modules_come_between() {
+    let host = Host::new();
+    let modules = host.path("config/containers/containers.conf.modules");
+    fs::create_dir_all(&modules).unwrap();
+    fs::write(host.path("first.conf"), "[containers]\nenv=['A=1','B=1','C=1']").unwrap();
+    fs::write(modules.join("more"), "[containers]\nenv=['A=1','B=2','C=2']").unwrap();
+    fs::write(host.path("last.conf"), "[containers]\nenv=['C=3',{append=true}]").unwrap();
+    let run = |module: &str| {
+        let words = ["--module", module, "run", "--rm", "--network=none", IMAGE, "sh", "-c", "echo $A $B $C"];
+        let mut command = host.command(words);
+        command.env("CONTAINERS_CONF", host.path("first.conf"));
+        command.env("CONTAINERS_CONF_OVERRIDE", host.path("last.conf"));
+        host.run(command.env("XDG_CONFIG_HOME", host.path("config")))
+    };
+    assert_eq!(run("more").ok(), "1 2 3");
+    run("nosuch").fails(125, "could not resolve module");
+}
+
+#[test]
+fn who_makes_control_groups_is_checked() {
+    let host = Host::new();
+    let info = ["info", "--format", "{{.Host.CgroupManager}}"];
+    let with = |manager: &str| {
+        host.unroot([format!("--cgroup-manager={manager}")].iter().map(String::as_str).chain(info))
+    };
+    assert_eq!(with("cgroupfs").ok(), "cgroupfs");
+    with("nosuch").fails(125, "it is systemd or cgroupfs");
+    if !std::path::Path::new("/run/systemd/system").exists() {
+        with("systemd").fails(125, "no systemd");
+    }
+}
+
+#[test]
 fn default_mounts_are_copies() {
     let host = Host::new();
     let (list, secrets) = (host.path("mounts.conf"), host.path("secrets"));
