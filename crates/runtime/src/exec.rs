@@ -17,8 +17,7 @@ use unroot_sys::process::{
 };
 use unroot_sys::socket::{receive_fd, send_fd};
 
-use crate::process::{Ready, set_stdio, set_terminal};
-use crate::spawn::Stdio;
+use crate::process::{Ready, Stdio, set_stdio, set_terminal};
 use crate::spec::Process;
 use crate::{Error, StartError, dev, seccomp};
 
@@ -68,6 +67,7 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
         .ok()
         .and_then(|t| t.trim().parse().ok())
         .unwrap_or(40);
+    let stdio = stdio.complete()?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
     // born in the container's control group here, where we may: inside of its user namespace we might not
@@ -101,7 +101,7 @@ fn enter(
     init: &OwnedFd,
     join: NamespaceFlags,
     socket: &OwnedFd,
-    stdio: &Stdio,
+    stdio: &[OwnedFd; 3],
     ready: &Ready,
     last_cap: u32,
 ) -> StartError {
@@ -123,16 +123,16 @@ fn enter(
             exit_now(0)
         }
         Ok(Fork::Child) => match prepare(request, socket, stdio) {
-            Ok(()) => ready.become_program(last_cap),
+            Ok(()) => ready.become_program(last_cap, socket.as_fd()),
             Err(error) => error,
         },
     }
 }
 
-fn prepare(request: &Request<'_>, socket: &OwnedFd, stdio: &Stdio) -> Result<(), StartError> {
+fn prepare(request: &Request<'_>, socket: &OwnedFd, stdio: &[OwnedFd; 3]) -> Result<(), StartError> {
     rustix::process::setsid().map_err(|e| SyscallError::new("setsid", e))?;
     if !request.process.terminal {
-        return Ok(set_stdio([stdio.stdin.as_ref(), stdio.stdout.as_ref(), stdio.stderr.as_ref()])?);
+        return Ok(set_stdio(stdio.each_ref())?);
     }
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| SyscallError::new("open(\"/\")", e))?;

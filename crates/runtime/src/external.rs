@@ -18,8 +18,8 @@ use unroot_idmap::{IdMap, IdMaps};
 use unroot_sys::SyscallError;
 use unroot_sys::process::{Child, Prctl, prctl};
 
+use crate::process::Stdio;
 use crate::rootfs::{Rootfs, attach, open_path};
-use crate::spawn::Stdio;
 use crate::spec::{Mapping, Spec};
 use crate::{Error, StartError, seccomp};
 

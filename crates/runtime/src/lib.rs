@@ -25,9 +25,9 @@ mod spawn;
 pub mod spec;
 
 pub use mounts::stop_propagation;
-pub use process::StartError;
+pub use process::{StartError, Stdio};
 pub use rootfs::{Rootfs, Shift, bind_namespace, can_refer, can_shift};
-pub use spawn::{Init, Request, Stdio, Userns, spawn};
+pub use spawn::{Init, Request, Userns, spawn};
 
 /// What went wrong before the process could be told anything.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use unroot_sys::error::describe;
 use unroot_sys::process::{
-    Prctl, Strings, close_on_exec_but, execve, prctl, set_capabilities, set_gid, set_groups, set_rlimit,
+    Prctl, Strings, close_from_three_but, execve, prctl, set_capabilities, set_gid, set_groups, set_rlimit,
     set_uid,
 };
 use unroot_sys::seccomp::Instruction;
@@ -63,7 +63,6 @@ pub struct Ready {
     ambient: u64,
     rlimits: Vec<(u32, u64, u64)>,
     no_new_privileges: bool,
-    oom_score_adj: Option<i32>,
     seccomp: Option<Vec<Instruction>>,
     preserved: Vec<u32>,
     survives_parent: bool,
@@ -151,7 +150,6 @@ impl Ready {
                 .map(|r| Ok((rlimit_number(&r.kind)?, r.soft, r.hard)))
                 .collect::<Result<_, Error>>()?,
             no_new_privileges: process.no_new_privileges,
-            oom_score_adj: process.oom_score_adj,
             seccomp,
             preserved: preserved.to_vec(),
             survives_parent: false,
@@ -164,18 +162,23 @@ impl Ready {
         self
     }
 
-    /// Becomes the program. Returns only if that failed.
-    pub fn become_program(&self, last_cap: u32) -> StartError {
-        match self.last_steps(last_cap) {
+    /// Becomes the program. Returns only if that failed; `socket`, by which that is told, is still open then.
+    pub fn become_program(&self, last_cap: u32, socket: BorrowedFd<'_>) -> StartError {
+        match self.last_steps(last_cap, socket) {
             Ok(never) => match never {},
             Err(error) => error,
         }
     }
 
-    fn last_steps(&self, last_cap: u32) -> Result<std::convert::Infallible, StartError> {
-        if let Some(score) = self.oom_score_adj {
-            set_oom_score(score)?;
-        }
+    fn last_steps(
+        &self,
+        last_cap: u32,
+        socket: BorrowedFd<'_>,
+    ) -> Result<std::convert::Infallible, StartError> {
+        // from here on paths of the container are looked up, which may lead to /proc/self/fd: nothing of the host's is
+        // open any more; and while this is still our program, no process of the container may look into it
+        close_from_three_but(&self.preserved, socket);
+        prctl(Prctl::Dumpable(false))?;
         for (resource, soft, hard) in &self.rlimits {
             set_rlimit(*resource, *soft, *hard).map_err(|e| StartError {
                 exit_code: 125,
@@ -214,7 +217,6 @@ impl Ready {
         let program = self.find()?;
         prctl(Prctl::ParentDeathSignal(if self.survives_parent { 0 } else { 9 }))?;
         unroot_sys::signal::reset();
-        close_on_exec_but(&self.preserved)?;
         if self.no_new_privileges {
             self.load_seccomp()?;
         }
@@ -235,7 +237,7 @@ impl Ready {
         }
     }
 
-    /// The working directory, as the user of the process; made if it is missing.
+    /// The working directory; made if it is missing.
     fn chdir(&self) -> Result<(), StartError> {
         let go = || rustix::process::chdir(self.cwd.as_str());
         let failed = |e| StartError {
@@ -254,9 +256,17 @@ impl Ready {
                     Some(rustix::fs::Uid::from_raw(self.uid)),
                     Some(rustix::fs::Gid::from_raw(self.gid)),
                 );
-                go().map_err(failed)
+                go().map_err(failed)?;
             }
-            other => other.map_err(failed),
+            other => other.map_err(failed)?,
+        }
+        // (a descriptor that was handed on may be of a directory outside: getcwd(2) says "(unreachable)" then)
+        match rustix::process::getcwd(Vec::new()) {
+            Ok(path) if path.to_bytes().starts_with(b"/") => Ok(()),
+            _ => Err(StartError {
+                exit_code: 126,
+                text: format!("chdir({:?}): the working directory is outside of the container", self.cwd),
+            }),
         }
     }
 
@@ -324,7 +334,8 @@ fn is_executable(path: &Path) -> Result<(), Errno> {
     rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
 
-fn set_oom_score(score: i32) -> Result<(), StartError> {
+/// `oom_score_adj` of this process; by a /proc that is not the container's.
+pub fn set_oom_score(score: i32) -> Result<(), StartError> {
     std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|e| StartError {
         exit_code: 125,
         text: format!(
@@ -333,21 +344,34 @@ fn set_oom_score(score: i32) -> Result<(), StartError> {
     })
 }
 
-/// Makes these descriptors 0, 1 and 2. Those that are missing become /dev/null.
-pub fn set_stdio(stdio: [Option<&OwnedFd>; 3]) -> Result<(), SyscallError> {
-    let null = match stdio.iter().any(Option::is_none) {
-        true => Some(
+/// Standard input, output and error of a process without a terminal.
+#[derive(Debug, Default)]
+pub struct Stdio {
+    /// 0
+    pub stdin: Option<OwnedFd>,
+    /// 1
+    pub stdout: Option<OwnedFd>,
+    /// 2
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Stdio {
+    /// What is missing becomes /dev/null: the host's, as nobody knows what a container has there.
+    pub fn complete(self) -> Result<[OwnedFd; 3], SyscallError> {
+        let null = || {
             rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|e| SyscallError::new("open(\"/dev/null\")", e))?,
-        ),
-        false => None,
-    };
+                .map_err(|e| SyscallError::new("open(\"/dev/null\")", e))
+        };
+        let or_null = |fd: Option<OwnedFd>| fd.map_or_else(null, Ok);
+        Ok([or_null(self.stdin)?, or_null(self.stdout)?, or_null(self.stderr)?])
+    }
+}
+
+/// Makes these descriptors 0, 1 and 2.
+pub fn set_stdio(stdio: [&OwnedFd; 3]) -> Result<(), SyscallError> {
     let failed = |e| SyscallError::new("dup2(stdio)", e);
-    let pick = |fd: Option<&OwnedFd>| -> Result<OwnedFd, SyscallError> {
-        let fd = fd.or(null.as_ref()).expect("null was opened where one is missing");
-        // (above 2, so that no one of them is in the way of another)
-        rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(failed)
-    };
+    // (above 2, so that no one of them is in the way of another)
+    let pick = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(failed);
     let [stdin, stdout, stderr] = [pick(stdio[0])?, pick(stdio[1])?, pick(stdio[2])?];
     rustix::stdio::dup2_stdin(stdin.as_fd()).map_err(failed)?;
     rustix::stdio::dup2_stdout(stdout.as_fd()).map_err(failed)?;
@@ -358,5 +382,5 @@ pub fn set_stdio(stdio: [Option<&OwnedFd>; 3]) -> Result<(), SyscallError> {
 pub fn set_terminal(slave: &OwnedFd, uid: u32) -> Result<(), SyscallError> {
     rustix::process::ioctl_tiocsctty(slave).map_err(|e| SyscallError::new("ioctl(TIOCSCTTY)", e))?;
     let _ = rustix::fs::fchown(slave, Some(rustix::fs::Uid::from_raw(uid)), None);
-    set_stdio([Some(slave); 3])
+    set_stdio([slave; 3])
 }

@@ -16,7 +16,7 @@ use unroot_sys::process::{
 };
 use unroot_sys::socket::{receive_fd, send_fd};
 
-use crate::process::{Ready, set_stdio, set_terminal};
+use crate::process::{Ready, Stdio, set_oom_score, set_stdio, set_terminal};
 use crate::rootfs::{Rootfs, attach, open_path};
 use crate::spec::Spec;
 use crate::{Error, StartError, dev, mounts, seccomp};
@@ -71,17 +71,6 @@ pub struct Request<'a> {
     pub loopback: bool,
 }
 
-/// Standard input, output and error of a process without a terminal; what is missing is /dev/null.
-#[derive(Debug, Default)]
-pub struct Stdio {
-    /// 0
-    pub stdin: Option<OwnedFd>,
-    /// 1
-    pub stdout: Option<OwnedFd>,
-    /// 2
-    pub stderr: Option<OwnedFd>,
-}
-
 /// A container's first process, which waits to be let go.
 #[derive(Debug)]
 pub struct Init {
@@ -94,6 +83,7 @@ pub struct Init {
 /// Makes the process. Its namespaces exist when this returns, its root filesystem when [`Init::wait_ready`] does.
 pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
     let plan = Plan::new(request)?;
+    let stdio = stdio.complete()?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
     if let Some(pid) = &plan.join_pid {
@@ -274,16 +264,19 @@ impl Plan {
     }
 
     /// The life of the child until it is the user's program; returns why it did not become it.
-    fn run(&self, request: &Request<'_>, stdio: Stdio, socket: &OwnedFd) -> StartError {
+    fn run(&self, request: &Request<'_>, stdio: [OwnedFd; 3], socket: &OwnedFd) -> StartError {
         match self.build(request, stdio, socket) {
-            Ok(()) => self.ready.become_program(self.last_cap),
+            Ok(()) => self.ready.become_program(self.last_cap, socket.as_fd()),
             Err(error) => error,
         }
     }
 
-    fn build(&self, request: &Request<'_>, stdio: Stdio, socket: &OwnedFd) -> Result<(), StartError> {
+    fn build(&self, request: &Request<'_>, stdio: [OwnedFd; 3], socket: &OwnedFd) -> Result<(), StartError> {
         let spec = request.spec;
         prctl(Prctl::ParentDeathSignal(9))?;
+        if let Some(score) = spec.process.oom_score_adj {
+            set_oom_score(score)?;
+        }
         // opened here, in this mount namespace, and by the user that directory and sources belong to
         let mount_point = open_path(&request.mount_point)?;
         let prepared = spec.mounts.iter().map(mounts::prepare).collect::<Result<Vec<_>, _>>()?;
@@ -339,7 +332,7 @@ impl Plan {
             }
             None => {
                 rustix::io::write(socket, b"R").map_err(|e| SyscallError::new("write(socket)", e))?;
-                set_stdio([stdio.stdin.as_ref(), stdio.stdout.as_ref(), stdio.stderr.as_ref()])?;
+                set_stdio(stdio.each_ref())?;
                 own_stdio(spec.process.user.uid);
             }
         }

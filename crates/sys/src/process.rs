@@ -205,33 +205,26 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Marks every descriptor from 3 on as close-on-exec but these, which are sorted.
-pub fn close_on_exec_but(kept: &[u32]) -> Result<(), SyscallError> {
-    let mut first = 3;
-    for &kept in kept.iter().filter(|fd| **fd >= 3) {
-        if kept > first {
-            close_on_exec(first, kept - 1)?;
-        }
-        first = kept + 1;
-    }
-    close_on_exec(first, u32::MAX)
-}
-
-fn close_on_exec(first: u32, last: u32) -> Result<(), SyscallError> {
-    // SAFETY: only a flag of the descriptors changes, which no owner relies on.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) };
-    if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("close_range({first}, {last})"))) }
+/// Closes every descriptor from 3 on but those listed, by number or by handle. For a process that becomes another
+/// program next: the owners of what is closed are never used or dropped in it.
+pub fn close_from_three_but(numbers: &[u32], handle: BorrowedFd<'_>) {
+    let mut keep: Vec<u32> = numbers.to_vec();
+    keep.extend([0, 1, 2, handle.as_raw_fd().cast_unsigned()]);
+    close_all_but_numbers(keep);
 }
 
 /// Closes every descriptor but those listed. For a forked child that goes on without exec and will never touch
 /// what its parent had opened: their owners must not be dropped in it (they are leaked by `exit_now`).
 pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
-    let mut keep: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    close_all_but_numbers(keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect());
+}
+
+fn close_all_but_numbers(mut keep: Vec<u32>) {
     keep.sort_unstable();
     let mut first = 0;
     for fd in keep.into_iter().chain([u32::MAX]) {
         if fd > first {
-            // SAFETY: the caller vouches that no owner of these descriptors is used or dropped in this process.
+            // SAFETY: callers vouch that no owner of these descriptors is used or dropped in this process.
             unsafe { libc::syscall(libc::SYS_close_range, first, fd - u32::from(fd != u32::MAX), 0) };
         }
         first = fd.saturating_add(1);

@@ -152,6 +152,57 @@ fn no_descriptor_leaks() {
     );
 }
 
+/// Nor is one a way out while the process is made (CVE-2024-21626).
+#[test]
+fn no_descriptor_leads_out() {
+    let host = Host::new();
+    host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sleep", "100"]).ok();
+    let said = [
+        "does not exist on container",
+        "Not a directory",
+        "outside of the container",
+        // (of the image, made if it is missing)
+        "File exists",
+    ];
+    let check = |done: crate::host::Done, what: String| {
+        assert_eq!((done.code, done.out.as_str()), (126, ""), "{what}: {}", done.err);
+        assert!(said.iter().any(|text| done.err.contains(text)), "{what}: {}", done.err);
+    };
+    for n in 0..24 {
+        let dir = format!("/proc/self/fd/{n}");
+        check(host.sh(&["-w", &dir], "ls -a"), format!("run {dir}"));
+        check(host.unroot(["exec", "-w", &dir, "c", "ls", "-a"]), format!("exec {dir}"));
+    }
+    let archive = host.path("image.tar");
+    for n in 3..16 {
+        let change = format!("WORKDIR=/proc/self/fd/{n}");
+        host.unroot(["import", "-q", "--change", &change, archive.to_str().unwrap(), "localhost/hostile"])
+            .ok();
+        let done = host.unroot(["run", "--rm", "--network=none", "localhost/hostile", "ls", "-a"]);
+        check(done, change);
+    }
+    // a directory that is handed on is the user's to give; but the process does not start there
+    let script = "exec 3</; exec \"$0\" \"$@\"";
+    let mut outside = std::process::Command::new("sh");
+    outside.args(["-c", script]).arg(crate::host::binary()).arg("--root").arg(host.path("root"));
+    outside.arg("--runroot").arg(host.path("run")).args(["exec", "--preserve-fds=1"]);
+    outside.args(["-w", "/proc/self/fd/3", "c", "ls"]);
+    check(host.run(&mut outside), "a directory that was handed on".into());
+}
+
+/// What the container has at /dev/null is not opened by the engine.
+#[test]
+fn dev_null_is_the_hosts() {
+    let host = Host::new();
+    let dev = host.path("dev");
+    fs::create_dir(&dev).unwrap();
+    fs::write(dev.join("null"), "not what it seems\n").unwrap();
+    let volume = format!("{}:/dev", dev.display());
+    assert_eq!(host.sh(&["-v", &volume], "cat; echo written >&0; cat /dev/null").ok(), "not what it seems");
+    host.unroot(["run", "-d", "--name", "c", "--network=none", "-v", &volume, IMAGE, "sleep", "100"]).ok();
+    assert_eq!(host.unroot(["exec", "c", "sh", "-c", "cat; echo end"]).ok(), "end");
+}
+
 #[test]
 fn privileged_says_what_it_is() {
     let host = Host::new();
