@@ -16,12 +16,14 @@
 
 mod archive;
 mod extract;
+pub mod foreign;
 mod image;
 mod layer;
 pub mod merged;
 mod mount_points;
 mod pipe;
 mod shifted;
+mod tar_split;
 pub mod tree_tar;
 mod volume;
 
