@@ -30,7 +30,15 @@ pub struct Engine {
 impl Engine {
     /// The engine of whoever runs this process; nothing is made or entered yet.
     pub fn open(root: Option<PathBuf>, run: Option<PathBuf>) -> Result<Self> {
-        let user = EngineUser::current();
+        Self::open_as(EngineUser::current(), root, run)
+    }
+
+    /// The same, of whoever it was before this process entered the engine's user namespace.
+    pub fn open_outside(root: Option<PathBuf>, run: Option<PathBuf>) -> Result<Self> {
+        Self::open_as(EngineUser::outside(), root, run)
+    }
+
+    fn open_as(user: EngineUser, root: Option<PathBuf>, run: Option<PathBuf>) -> Result<Self> {
         let dirs = Dirs::locate((user.uid, &user.name), &user.home, root, run)?;
         let store = Store::new(&dirs.root);
         Ok(Self { dirs, user, store, scopes: true, inspect: None, namespace: OnceLock::new() })

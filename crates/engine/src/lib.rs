@@ -7,6 +7,7 @@ pub mod commit;
 pub mod create;
 pub mod devices;
 pub mod dirs;
+pub mod doctor;
 mod engine;
 mod error;
 pub mod events;

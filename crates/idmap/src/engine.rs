@@ -50,6 +50,19 @@ impl EngineUser {
             (Some(uid), Some(gid)) if real.0 == 0 && !is_initial_map() => (uid, gid),
             _ => real,
         };
+        Self::of(uid, gid)
+    }
+
+    /// Who that was before this process entered its engine's user namespace.
+    pub fn outside() -> Self {
+        let id = |map: fn(&IdMaps) -> &IdMap| maps_of("self").ok().and_then(|m| map(&m).to_outside(0));
+        match rustix::process::geteuid().is_root() && !is_initial_map() {
+            true => Self::of(id(|m| &m.uid).unwrap_or(0), id(|m| &m.gid).unwrap_or(0)),
+            false => Self::current(),
+        }
+    }
+
+    fn of(uid: u32, gid: u32) -> Self {
         let line = names::passwd_line(&uid.to_string());
         let field = |n: usize| line.as_deref().and_then(|l| l.split(':').nth(n)).filter(|f| !f.is_empty());
         let home = std::env::var_os("HOME").filter(|h| !h.is_empty()).map(PathBuf::from);
@@ -146,7 +159,7 @@ fn join_existing(
 }
 
 /// Where a program is; only its name is asked for, in the directories that hold such helpers too.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)
@@ -339,11 +352,17 @@ fn refused_namespace(error: unroot_sys::SyscallError) -> Error {
 }
 
 fn apparmor_cure(exe: &std::path::Path) -> String {
-    let exe = exe.display();
+    let profile = apparmor_profile(&exe.display().to_string()).replace('\n', "\\n");
     format!(
         "AppArmor forbids it (kernel.apparmor_restrict_unprivileged_userns=1); as root: \
-         printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile unroot {exe} flags=(unconfined) {{\\n  userns,\\n}}\\n' \
-         >/etc/apparmor.d/unroot && apparmor_parser -r /etc/apparmor.d/unroot"
+         printf '{profile}' >/etc/apparmor.d/unroot && apparmor_parser -r /etc/apparmor.d/unroot"
+    )
+}
+
+/// A profile that lets a program make user namespaces, and forbids nothing.
+pub fn apparmor_profile(program: &str) -> String {
+    format!(
+        "abi <abi/4.0>,\ninclude <tunables/global>\nprofile unroot {program} flags=(unconfined) {{\n  userns,\n}}\n"
     )
 }
 
@@ -363,25 +382,37 @@ fn refused_map(said: &str) -> Error {
     Error::Cured { text: format!("writing the id map: {said}"), hint }
 }
 
-fn no_new_privs() -> bool {
+/// execve(2) grants this process nothing.
+pub fn no_new_privs() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|s| s.contains("NoNewPrivs:\t1"))
 }
 
-/// Why a helper has no privileges: neither setuid nor file capabilities, or a nosuid mount.
 fn unprivileged(name: &str) -> Option<String> {
+    let (text, cure, _) = helper_problem(name)?;
+    Some(format!("{text}; {cure}"))
+}
+
+/// Why a helper has no privileges, what cures it, and the same as a command: it is not there, has neither setuid nor file
+/// capabilities, or is on a nosuid mount.
+pub fn helper_problem(name: &str) -> Option<(String, String, Option<Vec<String>>)> {
     use std::os::unix::fs::MetadataExt as _;
-    let path = find_program(name)?;
-    let shown = path.display();
+    let Some(path) = find_program(name) else {
+        let cure = "install it (Debian, Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)";
+        return Some((format!("{name} is not installed"), cure.into(), None));
+    };
+    let shown = path.display().to_string();
     let meta = fs::metadata(&path).ok()?;
-    let setuid = meta.mode() & 0o4000 != 0 && meta.uid() == 0;
+    // (seen from a namespace without a map root is the overflow id)
+    let setuid = meta.mode() & 0o4000 != 0 && matches!(meta.uid(), 0 | 65534);
     let capable = rustix::fs::getxattr(&path, "security.capability", &mut [0u8; 64][..]).is_ok();
     if !setuid && !capable {
-        return Some(format!(
-            "{shown} is neither setuid root nor has it file capabilities; as root: chmod u+s {shown}"
-        ));
+        let command = vec!["chmod".to_string(), "u+s".into(), shown.clone()];
+        let text = format!("{shown} is neither setuid root nor has it file capabilities");
+        return Some((text, format!("as root: {}", command.join(" ")), Some(command)));
     }
     let flags = rustix::fs::statvfs(&path).ok()?.f_flag;
-    flags
-        .contains(rustix::fs::StatVfsMountFlags::NOSUID)
-        .then(|| format!("{shown} is on a filesystem mounted nosuid"))
+    flags.contains(rustix::fs::StatVfsMountFlags::NOSUID).then(|| {
+        let cure = "as root: mount -o remount,suid on its mount, or install it elsewhere";
+        (format!("{shown} is on a filesystem mounted nosuid"), cure.into(), None)
+    })
 }

@@ -307,9 +307,21 @@ fn run_verb(global: &Args, words: &[String]) -> Outcome {
     log::trace!("{args:?}");
     let mut both = global.clone();
     both.overlay(&args);
-    let outcome = (verb.run)(&Global::of(&both), &args);
+    let global = Global::of(&both);
+    let outcome = (verb.run)(&global, &args).map_err(|error| diagnosed(&global, error));
     log::debug!("Shutting down engines");
     outcome
+}
+
+/// An error with what `doctor` says of it, where nothing else was said.
+fn diagnosed(global: &Global, mut error: CliError) -> CliError {
+    if let (Some(text), None) = (&error.text, &error.hint)
+        && !text.contains("hint: ")
+        && let Ok(engine) = Engine::open_outside(global.root.clone(), global.run.clone())
+    {
+        error.hint = unroot_engine::doctor::reason_of(&engine, text);
+    }
+    error
 }
 
 fn check_count(verb: &Verb, path: &str, count: usize) -> Result<(), CliError> {

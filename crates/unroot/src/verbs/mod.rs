@@ -11,6 +11,7 @@ mod connection;
 mod create;
 mod demo;
 mod diff;
+mod doctor;
 mod events;
 mod exec;
 mod exists;
@@ -81,6 +82,7 @@ pub const VERBS: &[&Verb] = &[
     &diff::VERB,
     &diff::CONTAINER,
     &diff::IMAGE,
+    &doctor::VERB,
     &events::VERB,
     &exec::VERB,
     &explain::VERB,

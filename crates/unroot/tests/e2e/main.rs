@@ -8,6 +8,7 @@ mod boot;
 mod commit;
 mod configured;
 mod devices;
+mod doctor;
 mod events;
 mod exec;
 mod explain;
