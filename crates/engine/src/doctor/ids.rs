@@ -99,11 +99,10 @@ fn nested(group: &mut Group, engine: &Engine) {
     }
     let Ok(subids) = SubIds::of(&engine.user.name, engine.user.uid) else { return };
     let shown = outer.uid.ranges();
+    let available = unroot_idmap::Ranges::inside(outer.uid.extents());
     let missing = subids.uid.iter().find(|(first, count)| {
-        unroot_idmap::Ranges::new([(u64::from(*first), u64::from(*first) + u64::from(*count))])
-            .without(&unroot_idmap::Ranges::inside(outer.uid.extents()))
-            .len()
-            > 0
+        let range = unroot_idmap::Ranges::new([(u64::from(*first), u64::from(*first) + u64::from(*count))]);
+        !range.without(&available).is_empty()
     });
     if let Some((first, count)) = missing {
         group
