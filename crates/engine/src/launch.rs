@@ -234,7 +234,8 @@ impl Launch {
             // not open it in /proc: that takes a mount namespace of the monitor's own
             unroot_sys::ns::unshare([unroot_sys::process::Namespace::Mount].into_iter().collect())
                 .map_err(Error::engine)?;
-            unroot_runtime::stop_propagation().map_err(Error::engine)?;
+            unroot_runtime::stop_propagation_at(&self.dirs.run_container(&self.record.id))
+                .map_err(Error::engine)?;
         }
         let stdio = unroot_runtime::Stdio { stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr };
         let mut made = match &spec.runtime {

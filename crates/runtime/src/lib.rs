@@ -24,7 +24,7 @@ pub mod seccomp;
 mod spawn;
 pub mod spec;
 
-pub use mounts::stop_propagation;
+pub use mounts::stop_propagation_at;
 pub use process::{StartError, Stdio};
 pub use rootfs::{Rootfs, Shift, bind_namespace, can_refer, can_shift};
 pub use spawn::{Init, Request, Userns, spawn};

@@ -102,11 +102,6 @@ impl Options {
     fn value(&self, name: &str) -> Option<&str> {
         self.data.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.as_deref())
     }
-
-    /// It shares what is mounted with the host.
-    pub fn is_shared(&self) -> bool {
-        self.propagation.is_some_and(|p| p.intersects(MountPropagationFlags::SHARED))
-    }
 }
 
 /// A mount whose source has been opened, so that later steps cannot change what it is.
@@ -514,13 +509,26 @@ pub fn stop_propagation() -> Result<(), SyscallError> {
         .map_err(|e| SyscallError::new("mount(\"/\", MS_REC|MS_SLAVE)", e))
 }
 
-/// As [`stop_propagation`], but mounts elsewhere stay shared, for a bind that asks to be.
-pub fn stop_propagation_above(mount_point: &Path) -> Result<(), SyscallError> {
-    let failed = |e| SyscallError::new(format!("mount({mount_point:?}, MS_PRIVATE)"), e);
-    let here = clone_tree(mount_point, false)?;
-    let place = crate::rootfs::open_path(mount_point)?;
-    attach(&here, &place, "the mount point on itself")?;
-    mount_change(mount_point, MountPropagationFlags::PRIVATE).map_err(failed)
+/// As [`stop_propagation`], but for the one mount that a directory is on: what is mounted below it is this mount
+/// namespace's own, and binds of other places can still be shared with the host.
+pub fn stop_propagation_at(directory: &Path) -> Result<(), SyscallError> {
+    let failed = |e: Errno| SyscallError::new(format!("mount({directory:?}, MS_SLAVE)"), e);
+    let mount_of = |dir: &Path| {
+        let flags = rustix::fs::AtFlags::empty();
+        rustix::fs::statx(rustix::fs::CWD, dir, flags, rustix::fs::StatxFlags::MNT_ID)
+            .map(|stat| stat.stx_mnt_id)
+            .map_err(failed)
+    };
+    let real = directory.canonicalize().map_err(|e| failed(Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+    let own = mount_of(&real)?;
+    let mut top = real.as_path();
+    while let Some(parent) = top.parent() {
+        if mount_of(parent)? != own {
+            break;
+        }
+        top = parent;
+    }
+    mount_change(top, MountPropagationFlags::DOWNSTREAM).map_err(failed)
 }
 
 /// Writes kernel settings through the container's own /proc.

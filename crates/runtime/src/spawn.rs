@@ -346,17 +346,8 @@ impl Plan {
         mount_point: OwnedFd,
     ) -> Result<OwnedFd, StartError> {
         let spec = request.spec;
-        let shared = spec.mounts.iter().any(|m| mounts::Options::parse(&m.options).is_shared());
-        let mount_point = match shared {
-            false => {
-                mounts::stop_propagation()?;
-                mount_point
-            }
-            true => {
-                mounts::stop_propagation_above(&request.mount_point)?;
-                open_path(&request.mount_point)?
-            }
-        };
+        // (the sources of binds are copied by now: one that is to be shared with the host still is)
+        mounts::stop_propagation()?;
         let made;
         let root = match &self.root {
             Some(root) => root,

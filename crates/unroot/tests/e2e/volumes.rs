@@ -329,3 +329,41 @@ fn the_same_twice() {
     host.sh(&["-v", "v:/x", "-v", "w:/x"], "true").fails(125, "/x: duplicate mount destination");
     host.sh(&["-v", "v:/x", "--tmpfs=/x"], "true").fails(125, "/x: duplicate mount destination");
 }
+
+/// What a container mounts in a bind that is shared is there on the host; nothing else of the host's mounts changes.
+#[test]
+fn a_shared_bind() {
+    let host = Host::new();
+    let dir = host.path("shared");
+    fs::create_dir(&dir).unwrap();
+    let bind = format!("{}:/c:rshared", dir.display());
+    let propagation = "grep ' /c ' /proc/self/mountinfo | grep -o shared:";
+    assert_eq!(host.sh(&["-v", &bind], propagation).ok(), "shared:");
+    if !is_root() {
+        return;
+    }
+    // as systemd leaves a host's mounts
+    let script = r#"
+        set -e
+        mount --make-rprivate /; mount --make-rshared /
+        mount --bind $DIR $DIR
+        mounts() { sed -E 's/^[0-9]+ [0-9]+ //' /proc/self/mountinfo | sort; }
+        before=$(mounts)
+        for network in none private; do
+            "$@" run --rm --privileged --network=$network -v $DIR:/c:rshared $IMAGE \
+                sh -c 'mkdir -p /c/in && mount -t tmpfs tmpfs /c/in && touch /c/in/file'
+            test -e $DIR/in/file || { echo "$network: not shared"; exit 1; }
+            umount $DIR/in
+            "$@" run --rm --privileged --network=$network -v $DIR:/c $IMAGE sh -c 'mount -t tmpfs tmpfs /c/in'
+            test "$before" = "$(mounts)" || { echo "$network: other mounts than before:"; mounts; exit 1; }
+        done"#;
+    let mut outside = Command::new("unshare");
+    outside.args(["-m", "sh", "-c", script, "sh"]).env("DIR", &dir).env("IMAGE", IMAGE);
+    outside
+        .arg(crate::host::binary())
+        .arg("--root")
+        .arg(host.path("root"))
+        .arg("--runroot")
+        .arg(host.path("run"));
+    host.run(&mut outside).ok();
+}
