@@ -50,13 +50,12 @@ impl Engine {
         };
         let config = configuration(record, base.as_ref(), asked)?;
         let frozen = if asked.pause { Frozen::of(self, record)? } else { None };
+        let lease = self.store.lease().map_err(Error::engine)?;
         let layer = self.layer_of(record, asked.squash || base.is_none());
         drop(frozen);
         let layer = layer?;
         let image = self.publish(record, base.filter(|_| !asked.squash).as_ref(), config, &layer, asked)?;
-        if let Some(name) = &asked.name {
-            self.store.tag(&image.id, name).map_err(Error::engine)?;
-        }
+        drop(lease);
         self.dirs.events.container("commit", record);
         Ok(image)
     }
@@ -126,7 +125,7 @@ impl Engine {
         if asked.docker {
             manifest = as_docker(&manifest)?;
         }
-        self.store.put_image(&manifest, &config, now).map_err(Error::engine)
+        self.store.put_image(&manifest, &config, asked.name.as_slice(), now).map_err(Error::engine)
     }
 
     /// Writes all files of a container as a tar.

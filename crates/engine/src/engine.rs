@@ -22,6 +22,8 @@ pub struct Engine {
     pub store: Store,
     /// systemd makes containers' control groups, where it is there.
     pub scopes: bool,
+    /// `--config`: the directory of Docker's config.json.
+    pub docker_config: Option<PathBuf>,
     /// What inspect shows of a container, for events that carry it.
     pub inspect: Option<fn(&Self, &Record) -> String>,
     namespace: OnceLock<EngineNamespace>,
@@ -41,7 +43,15 @@ impl Engine {
     fn open_as(user: EngineUser, root: Option<PathBuf>, run: Option<PathBuf>) -> Result<Self> {
         let dirs = Dirs::locate((user.uid, &user.name), &user.home, root, run)?;
         let store = Store::new(&dirs.root);
-        Ok(Self { dirs, user, store, scopes: true, inspect: None, namespace: OnceLock::new() })
+        Ok(Self {
+            dirs,
+            user,
+            store,
+            scopes: true,
+            docker_config: None,
+            inspect: None,
+            namespace: OnceLock::new(),
+        })
     }
 
     /// Enters the engine's user namespace, once. The process must have one thread.

@@ -28,9 +28,8 @@ impl Engine {
         let everything = |_: &str, _: u64, _: u64| Ok(());
         let image = self
             .store
-            .import(&archive[..], config, History::default(), &everything, now)
+            .import(&archive[..], config, History::default(), &[NAME.to_string()], &everything, now)
             .map_err(Error::engine)?;
-        self.store.tag(&image.id, NAME).map_err(Error::engine)?;
         Ok(Named { image, name: NAME.into() })
     }
 }

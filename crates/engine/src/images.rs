@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::spec::PullPolicy;
+use crate::trust::{Policy, check_signature};
 
 /// How to ask a registry.
 #[derive(Clone, Debug, Default)]
@@ -32,17 +33,7 @@ pub struct PullOptions {
     pub platform: Option<String>,
 }
 
-/// Is told how a pull goes; from several threads at once.
-pub trait Progress: Sync {
-    /// Something to say on a line of its own.
-    fn say(&self, line: &str);
-    /// A layer begins: its number among all, its digest, its bytes.
-    fn begin(&self, layer: usize, digest: &str, size: u64);
-    /// So many more bytes of it are here.
-    fn advance(&self, layer: usize, bytes: u64);
-    /// It is here; `already` if it was before.
-    fn end(&self, layer: usize, already: bool);
-}
+pub use unroot_store::Progress;
 
 /// An image, and the name that it was found by.
 #[derive(Clone, Debug)]
@@ -54,8 +45,13 @@ pub struct Named {
 }
 
 impl Engine {
-    fn environment(&self) -> UserEnvironment {
-        UserEnvironment::current(self.user.uid, self.user.home.clone())
+    /// Where the user's configuration of registries is.
+    pub fn environment(&self) -> UserEnvironment {
+        let mut environment = UserEnvironment::current(self.user.uid, self.user.home.clone());
+        if let Some(dir) = &self.docker_config {
+            environment.docker_config = Some(dir.clone());
+        }
+        environment
     }
 
     /// Where images are searched for (containers-registries.conf(5)).
@@ -110,7 +106,8 @@ impl Engine {
         if text.starts_with("sha256:") {
             return Ok(None);
         }
-        for name in self.local_candidates(text)? {
+        let candidates = self.local_candidates(text)?;
+        for name in candidates {
             if let Some(image) = self.store.image_by_name(&name).map_err(Error::engine)? {
                 return Ok(Some(Named { image, name }));
             }
@@ -127,12 +124,27 @@ impl Engine {
                             .store
                             .image_by_id(&id)
                             .map_err(Error::engine)?
-                            .filter(|i| i.digest == digest);
+                            .filter(|i| i.digest == digest || i.digests.iter().any(|d| d == digest));
                         if let Some(image) = image {
                             return Ok(Some(Named { image, name }));
                         }
                     }
                 }
+            }
+        }
+        self.by_end_of_name(text)
+    }
+
+    /// What no registry is named for is the image whose name ends so.
+    fn by_end_of_name(&self, text: &str) -> Result<Option<Named>> {
+        let Ok(Name::Short(short)) = Name::parse(text) else { return Ok(None) };
+        if short.digest().is_some() {
+            return Ok(None);
+        }
+        let end = format!("/{}:{}", short.path(), short.tag().unwrap_or("latest"));
+        for (name, id) in self.store.names().into_iter().filter(|(name, _)| name.ends_with(&end)) {
+            if let Some(image) = self.store.image_by_id(&id).map_err(Error::engine)? {
+                return Ok(Some(Named { image, name }));
             }
         }
         Ok(None)
@@ -159,7 +171,10 @@ impl Engine {
         if text == crate::hello::NAME || text == "unroot/hello" {
             return self.hello_image();
         }
-        let local = self.local_image(text)?;
+        let mut local = self.local_image(text)?;
+        if let Some(list) = local.as_mut().filter(|named| named.image.is_list) {
+            list.image = self.image_of_list(&list.image)?;
+        }
         match (policy, local) {
             (PullPolicy::Missing | PullPolicy::Never | PullPolicy::Newer, Some(found))
                 if policy != PullPolicy::Newer =>
@@ -167,12 +182,34 @@ impl Engine {
                 self.usable(found)
             }
             (PullPolicy::Never, None) => Err(Error::not_found(format_args!("{text}: image not known"))),
-            (PullPolicy::Newer, Some(found)) => match self.pull(text, options, progress) {
-                Ok(pulled) => Ok(pulled),
-                Err(_) => self.usable(found),
+            (PullPolicy::Newer, Some(found)) => match self.is_newer_there(text, &found.image, options) {
+                true => self.pull(text, options, progress).or_else(|_| self.usable(found)),
+                false => self.usable(found),
             },
             _ => self.pull(text, options, progress),
         }
+    }
+
+    /// A registry has another image of this name; false if it cannot be asked.
+    fn is_newer_there(&self, text: &str, image: &Image, options: &PullOptions) -> bool {
+        let digest = || {
+            let text = text.strip_prefix("docker://").unwrap_or(text);
+            let client = self.client(options).ok()?;
+            let reference = match Name::parse(text).ok()? {
+                Name::Full(reference) => reference,
+                Name::Short(short) => self
+                    .registries()
+                    .ok()?
+                    .resolve_short(&short)
+                    .ok()?
+                    .unattended()
+                    .ok()?
+                    .into_iter()
+                    .next()?,
+            };
+            Some(client.manifest(&reference.or_latest()).ok()?.digest.to_string())
+        };
+        digest().is_some_and(|there| image.digest != there && !image.digests.contains(&there))
     }
 
     /// Not one whose layers were lost.
@@ -209,7 +246,6 @@ impl Engine {
 
     fn pull_now(&self, text: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Named> {
         let text = text.strip_prefix("docker://").unwrap_or(text);
-        let environment = self.environment();
         let conf = self.registries()?;
         let (candidates, description) = match Name::parse(text).map_err(Error::engine)? {
             Name::Full(reference) => (vec![reference], None),
@@ -222,19 +258,8 @@ impl Engine {
         if let Some(description) = description {
             progress.say(&description);
         }
-        let auth = Auth::load(options.authfile.as_deref(), &environment).map_err(registry_error)?;
-        let client = Client::new(Options {
-            tls_verify: options.tls_verify,
-            cert_dir: options.cert_dir.clone(),
-            certs_d: environment.certs_d(),
-            credentials: options.creds.as_deref().and_then(unroot_registry::Credentials::parse),
-            auth: auth.with_helpers(conf.credential_helpers()),
-            conf,
-            retry: options.retry.unwrap_or(3),
-            retry_delay: options.retry_delay.map(std::time::Duration::from_secs),
-            ..Options::default()
-        })
-        .map_err(registry_error)?;
+        let client = self.client(options)?;
+        let policy = Policy::load(&self.policy_path())?;
         let platform = match &options.platform {
             Some(text) => text.parse::<Platform>().map_err(Error::engine)?,
             None => Platform::host(),
@@ -243,8 +268,16 @@ impl Engine {
         for candidate in candidates {
             let reference = candidate.or_latest();
             progress.say(&format!("Trying to pull {reference}..."));
+            // (what is rejected anyhow is not asked for)
+            policy.check_docker(&reference, &mut |_, _| Ok(()))?;
             match client.resolve(&reference, &platform) {
-                Ok(resolved) => return self.fetch(&client, &reference, &resolved, progress),
+                Ok(resolved) => {
+                    policy.check_docker(&reference, &mut |kind, requirement| {
+                        let digest = &resolved.manifest_digest;
+                        check_signature(&client, &reference, digest, kind, requirement)
+                    })?;
+                    return self.fetch(&client, &reference, &resolved, progress);
+                }
                 Err(e) => failures.push((reference, e)),
             }
         }
@@ -261,6 +294,25 @@ impl Engine {
                 Err(Error::engine(format_args!("{} errors occurred while pulling:\n{}", several.len(), lines.join("\n"))))
             }
         }
+    }
+
+    /// A client of registries with these options.
+    pub fn client(&self, options: &PullOptions) -> Result<Client> {
+        let environment = self.environment();
+        let conf = self.registries()?;
+        let auth = Auth::load(options.authfile.as_deref(), &environment).map_err(registry_error)?;
+        Client::new(Options {
+            tls_verify: options.tls_verify,
+            cert_dir: options.cert_dir.clone(),
+            certs_d: environment.certs_d(),
+            credentials: options.creds.as_deref().and_then(unroot_registry::Credentials::parse),
+            auth: auth.with_helpers(conf.credential_helpers()),
+            conf,
+            retry: options.retry.unwrap_or(3),
+            retry_delay: options.retry_delay.map(std::time::Duration::from_secs),
+            ..Options::default()
+        })
+        .map_err(registry_error)
     }
 
     fn fetch(
@@ -283,6 +335,7 @@ impl Engine {
             )));
         }
         let ids = self.id_check()?;
+        let _lease = self.store.lease().map_err(Error::engine)?;
         let failure: Mutex<Option<Error>> = Mutex::new(None);
         let next = std::sync::atomic::AtomicUsize::new(0);
         let work = || {
@@ -304,13 +357,17 @@ impl Engine {
         if let Some(error) = failure.into_inner().unwrap_or(None) {
             return Err(error);
         }
-        progress.say("Writing manifest to image destination");
+        let name = reference.to_string();
+        let names = std::slice::from_ref(&name);
         let image = self
             .store
-            .put_image(&resolved.manifest, &config, unroot_monitor::log::now())
+            .put_image(&resolved.manifest, &config, names, unroot_monitor::log::now())
             .map_err(Error::engine)?;
-        let name = reference.to_string();
-        self.store.tag(&image.id, &name).map_err(Error::engine)?;
+        progress.say(&format!("Copying config sha256:{}", image.id));
+        progress.say("Writing manifest to image destination");
+        if let Some(index) = &resolved.index_digest {
+            self.store.add_digest(&image.id, index.as_str()).map_err(Error::engine)?;
+        }
         Ok(Named { image, name })
     }
 
@@ -338,6 +395,11 @@ impl Engine {
             }
             e => Error::engine(format_args!("{reference}: layer {}: {e}", layer.digest)),
         })?;
+        let compression = unroot_store::Compression::of_media_type(&layer.media_type);
+        let digest = layer.digest.to_string();
+        self.store
+            .note_blob(diff_id, &unroot_store::Blob { digest, size: layer.size, compression })
+            .map_err(Error::engine)?;
         progress.end(n, false);
         Ok(())
     }
@@ -351,6 +413,13 @@ impl Engine {
             user: namespace.user.clone(),
             single: namespace.single_id.clone(),
         })
+    }
+
+    /// Ids of the images that a container needs: its own, and those that it mounts.
+    pub fn images_of(&self, record: &crate::Record) -> Vec<String> {
+        let mounted = record.spec.files.mounts.iter().flat_map(|m| &m.options);
+        let mounted = mounted.filter_map(|o| o.strip_prefix("image-id=").map(str::to_string));
+        record.image.iter().map(|i| i.id.clone()).chain(mounted).collect()
     }
 
     /// Names of an image.

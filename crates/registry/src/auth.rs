@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::UserEnvironment;
 use crate::error::{Error, ErrorKind};
 
-pub use file::{remove, store};
+pub use file::{remove, remove_all, store};
 
 /// The name in `credential-helpers` of registries.conf that means the auth.json files.
 const AUTH_FILES: &str = "containers-auth.json";

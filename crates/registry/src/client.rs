@@ -215,3 +215,18 @@ impl Client {
         push::push_manifest(&self.inner, reference, media_type, bytes)
     }
 }
+
+/// The most that a download may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A file of a web server as it comes.
+pub fn download(url: &str) -> Result<impl Read + use<>, Error> {
+    let failed = |e: ureq::Error| Error::new(crate::error::ErrorKind::Network, format!("GET {url}: {e}"));
+    let agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(Timeouts::default().connect))
+        .timeout_recv_response(Some(SILENCE))
+        .build()
+        .new_agent();
+    let answer = agent.get(url).call().map_err(failed)?;
+    Ok(answer.into_body().into_with_config().limit(u64::MAX).reader())
+}

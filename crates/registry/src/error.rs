@@ -87,6 +87,12 @@ impl Error {
         self
     }
 
+    /// Whoever asks knows what to do.
+    pub(crate) fn without_hint(mut self) -> Self {
+        self.hint = None;
+        self
+    }
+
     pub(crate) fn retry(&self) -> Retry {
         self.retry
     }

@@ -21,9 +21,10 @@ pub mod error;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+pub mod signature;
 
 pub use auth::{Auth, Credentials};
-pub use client::{BlobReader, Client, Options, SearchResult, Timeouts};
+pub use client::{BlobReader, Client, Options, SearchResult, Timeouts, download};
 pub use conf::{RegistriesConf, Resolution, ShortNameMode};
 pub use digest::Digest;
 pub use environment::UserEnvironment;

@@ -26,7 +26,7 @@ pub mod spec;
 
 pub use mounts::stop_propagation_at;
 pub use process::{StartError, Stdio};
-pub use rootfs::{Rootfs, Shift, bind_namespace, can_refer, can_shift};
+pub use rootfs::{Rootfs, Shift, bind_namespace, can_refer, can_shift, mount_read_only};
 pub use spawn::{Init, Request, Userns, spawn};
 
 /// What went wrong before the process could be told anything.

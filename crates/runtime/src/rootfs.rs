@@ -12,7 +12,7 @@ use rustix::mount::{
 
 use unroot_idmap::IdMaps;
 use unroot_sys::SyscallError;
-use unroot_sys::mount::set_attributes;
+use unroot_sys::mount::{attr, set_attributes};
 use unroot_sys::process::{Fork, Namespace, clone, exit_now};
 
 /// Where the root filesystem comes from.
@@ -144,6 +144,13 @@ fn kernel() -> (u32, u32) {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Mounts a root filesystem on a directory of this mount namespace, for reading alone.
+pub fn mount_read_only(root: &Rootfs, place: &Path) -> Result<(), SyscallError> {
+    let mount = root.detached()?;
+    set_attributes(mount.as_fd(), attr::RDONLY, 0, false, None)?;
+    attach(&mount, &open_path(place)?, &place.display().to_string())
 }
 
 /// A detached copy of the mount at a path, with the mounts below it if asked.

@@ -1,23 +1,25 @@
 //! Archives of images: what `docker save`, `podman save` and skopeo write, in a tar or a directory; and a plain tar
 //! of a root filesystem.
-//!
-//! Files of an archive are looked up by the names that they have in it, never on disk: a tar is spooled into
-//! numbered files of our own.
+
+mod files;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::image::{History, ImageConfig, RootfsConfig};
-use crate::layer::{IdCheck, is_digest};
-use crate::{Call as _, Error, Image, Result, Store, Temporary, digest, invalid, pipe};
+use crate::layer::{Blob, Compression, IdCheck};
+use crate::{Error, Image, Progress, Result, Store, digest, hex, invalid};
+use files::{Files, blob_name};
 
-const MAX_JSON: u64 = 8 << 20;
-const MAX_FILES: usize = 100_000;
 const MAX_IMAGES: usize = 1000;
+/// Layers that are taken in at once.
+const AT_ONCE: usize = 4;
 
 /// An image of an archive, and the names that the archive gives it.
 #[derive(Debug)]
@@ -28,73 +30,29 @@ pub struct Loaded {
     pub names: Vec<String>,
 }
 
-/// The files of an archive.
-enum Files {
-    Directory(PathBuf),
-    Spooled { files: HashMap<String, PathBuf>, links: HashMap<String, String>, _dir: Temporary },
+/// How an archive is taken in.
+#[derive(Clone, Copy)]
+pub struct Load<'a> {
+    /// Which ids its files may have.
+    pub ids: IdCheck<'a>,
+    /// When it is, nanoseconds since the epoch.
+    pub now: i64,
+    /// Is told how it goes.
+    pub progress: &'a dyn Progress,
+    /// Of several images only the one of this name or number (`PATH:NAME`, `PATH:@N`).
+    pub only: Option<&'a str>,
+    /// Whether images of a transport (`docker-archive`, `oci-archive`, `dir`) are taken at all.
+    pub allows: &'a dyn Fn(&str) -> std::result::Result<(), String>,
+    /// Full names for those that the archive has.
+    pub full_name: &'a dyn Fn(&str) -> std::result::Result<String, String>,
 }
 
-impl Files {
-    fn open(&self, name: &str) -> Result<File> {
-        let missing = || Error::Invalid(format!("archive has no {name}"));
-        match self {
-            Files::Directory(dir) => {
-                use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
-                use unroot_sys::path::openat2;
-                let root = openat(CWD, dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                    .call(|| format!("open {}", dir.display()))?;
-                openat2(&root, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
-                    .map(File::from)
-                    .map_err(|_| missing())
-            }
-            Files::Spooled { files, links, .. } => {
-                let mut name = name.to_string();
-                for _ in 0..8 {
-                    match (files.get(&name), links.get(&name)) {
-                        (Some(path), _) => {
-                            return File::open(path).call(|| format!("open {}", path.display()));
-                        }
-                        (None, Some(target)) => name = target.clone(),
-                        (None, None) => break,
-                    }
-                }
-                Err(missing())
-            }
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.open(name).is_ok()
-    }
-
-    fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let mut data = Vec::new();
-        self.open(name)?.take(MAX_JSON + 1).read_to_end(&mut data).call(|| format!("read {name}"))?;
-        if data.len() as u64 > MAX_JSON {
-            return invalid(format!("archive: {name} has more than {MAX_JSON} bytes"));
-        }
-        Ok(data)
-    }
-
-    fn parse<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
-        serde_json::from_slice(&self.read(name)?).map_err(|e| Error::Invalid(format!("archive: {name}: {e}")))
-    }
-
-    /// A file named by its digest, which it has to have.
-    fn blob(&self, wanted: &str) -> Result<Vec<u8>> {
-        let data = self.read(&blob_name(wanted)?)?;
-        if digest(&data) != wanted {
-            return invalid(format!("archive: {wanted} has the digest {}", digest(&data)));
-        }
-        Ok(data)
-    }
-}
-
-fn blob_name(digest: &str) -> Result<String> {
-    if !is_digest(digest) {
-        return invalid(format!("archive: {digest:?} is not sha256: and 64 hex digits"));
-    }
-    Ok(digest.replacen("sha256:", "blobs/sha256/", 1))
+/// A layer as an archive has it.
+struct Part {
+    name: String,
+    diff_id: String,
+    /// Its digest and compression there, where it says them.
+    blob: Option<(String, Compression)>,
 }
 
 #[derive(Deserialize)]
@@ -138,132 +96,88 @@ struct Manifest {
 
 impl Store {
     /// Takes the images of an archive or a directory.
-    pub fn load(&self, path: &Path, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
-        let meta = fs::metadata(path).call(|| format!("open {}", path.display()))?;
-        if meta.is_dir() {
-            return self.load_files(&Files::Directory(path.into()), ids, now);
-        }
-        let file = File::open(path).call(|| format!("open {}", path.display()))?;
-        self.load_stream(file, ids, now)
+    pub fn load(&self, path: &Path, how: &Load<'_>) -> Result<Vec<Loaded>> {
+        let _lease = self.lease()?;
+        let file = files::open(path)?;
+        let files = match file.metadata().is_ok_and(|m| m.is_dir()) {
+            true => Files::of_directory(path),
+            false => Files::of_file(self, file, how.ids)?,
+        };
+        self.load_files(&files, how)
     }
 
     /// Takes the images of an archive that comes.
-    pub fn load_stream(&self, source: impl Read, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
-        let files = self.spool(source)?;
-        self.load_files(&files, ids, now)
-    }
-
-    fn spool(&self, source: impl Read) -> Result<Files> {
-        let dir = self.temporary()?;
-        let (mut files, mut links) = (HashMap::new(), HashMap::new());
-        let source = pipe::decompressed(source).call(|| "read archive".into())?;
-        let mut archive = tar::Archive::new(source);
-        for entry in archive.entries().call(|| "read archive".into())? {
-            let mut entry = entry.call(|| "read archive".into())?;
-            let name = entry
-                .path()
-                .call(|| "read archive".into())?
-                .to_string_lossy()
-                .trim_start_matches("./")
-                .to_string();
-            if files.len() >= MAX_FILES {
-                return invalid(format!("archive has more than {MAX_FILES} files"));
-            }
-            match entry.header().entry_type() {
-                tar::EntryType::Regular | tar::EntryType::Continuous => {
-                    let path = dir.path().join(files.len().to_string());
-                    let mut file = File::create(&path).call(|| format!("create {}", path.display()))?;
-                    io::copy(&mut entry, &mut file).call(|| format!("write {}", path.display()))?;
-                    files.insert(name, path);
-                }
-                tar::EntryType::Symlink | tar::EntryType::Link => {
-                    let target = entry.link_name().ok().flatten().unwrap_or_default();
-                    let near = Path::new(&name).parent().unwrap_or(Path::new("")).join(&target);
-                    links.insert(name.clone(), flat(&near));
-                }
-                _ => {}
-            }
+    pub fn load_stream(&self, source: impl Read, how: &Load<'_>) -> Result<Vec<Loaded>> {
+        let _lease = self.lease()?;
+        let loaded = Files::of_stream(self, source, how.ids).and_then(|files| self.load_files(&files, how));
+        if loaded.is_err() {
+            // (layers of an image that did not come to be)
+            let _ = self.collect(&[]);
         }
-        Ok(Files::Spooled { files, links, _dir: dir })
+        loaded
     }
 
-    fn load_files(&self, files: &Files, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
-        if files.has("manifest.json") && !files.has("oci-layout")
-            || files.has("manifest.json") && files.has("repositories")
-        {
-            return self.load_docker(files, ids, now);
+    fn load_files(&self, files: &Files, how: &Load<'_>) -> Result<Vec<Loaded>> {
+        let has_docker = files.has("manifest.json");
+        if has_docker && (!files.has("oci-layout") || files.has("repositories")) {
+            return self.load_docker(files, how);
         }
         if files.has("index.json") {
-            return self.load_oci(files, ids, now);
+            return self.load_oci(files, how);
         }
-        invalid(
-            "payload does not match any of the supported image formats: neither manifest.json (docker-archive) nor index.json (oci-archive) is in it",
-        )
+        invalid("neither manifest.json (docker-archive, dir) nor index.json (oci-archive, oci) is in it")
     }
 
-    fn load_docker(&self, files: &Files, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
+    fn load_docker(&self, files: &Files, how: &Load<'_>) -> Result<Vec<Loaded>> {
         if let Ok(manifest) = files.parse::<Manifest>("manifest.json") {
-            return self.load_dir_transport(files, &manifest, ids, now);
+            return self.load_dir_transport(files, &manifest, how);
         }
+        (how.allows)("docker-archive").map_err(Error::Invalid)?;
         let images: Vec<DockerImage> = files.parse("manifest.json")?;
-        if images.len() > MAX_IMAGES {
-            return invalid(format!("archive has {} images, more than {MAX_IMAGES}", images.len()));
-        }
+        check_images(images.len())?;
         let mut loaded = Vec::new();
-        for image in images {
-            let config = files.read(&image.config)?;
-            let parsed: ImageConfig = serde_json::from_slice(&config)
-                .map_err(|e| Error::Invalid(format!("archive: {}: {e}", image.config)))?;
-            let diff_ids = &parsed.rootfs.diff_ids;
-            if diff_ids.len() != image.layers.len() {
-                return invalid(format!(
-                    "archive: {} layers, but {} diff IDs in {}",
-                    image.layers.len(),
-                    diff_ids.len(),
-                    image.config
-                ));
+        for (n, image) in images.into_iter().enumerate() {
+            let names = image.repo_tags.unwrap_or_default();
+            if !is_wanted(how.only, n, &names) {
+                continue;
             }
-            let layers: Vec<(String, String)> =
-                image.layers.into_iter().zip(diff_ids.iter().cloned()).collect();
-            self.ingest_all(files, &layers, ids)?;
+            let config = files.read(&image.config)?;
+            let parsed = parse_config(&config)?;
+            let diff_ids = &parsed.rootfs.diff_ids;
+            check_layers(image.layers.len(), diff_ids.len())?;
+            let part =
+                |(name, diff_id): (String, &String)| Part { name, diff_id: diff_id.clone(), blob: None };
+            let parts: Vec<Part> = image.layers.into_iter().zip(diff_ids).map(part).collect();
+            self.ingest_all(files, &parts, how)?;
             let manifest = manifest_of(&config, diff_ids, |d| self.layer(d).map_or(0, |l| l.size));
-            loaded.push(Loaded {
-                image: self.put_image(&manifest, &config, now)?,
-                names: image.repo_tags.unwrap_or_default(),
-            });
+            loaded.push(self.loaded(&manifest, &config, names, how)?);
         }
-        Ok(loaded)
+        found(loaded, how)
     }
 
     /// skopeo's `dir:`: files named by their digests beside manifest.json.
-    fn load_dir_transport(
-        &self,
-        files: &Files,
-        manifest: &Manifest,
-        ids: IdCheck<'_>,
-        now: i64,
-    ) -> Result<Vec<Loaded>> {
-        let plain = |digest: &str| digest.trim_start_matches("sha256:").to_string();
-        let config = files.read(&plain(&manifest.config.digest))?;
-        let parsed: ImageConfig = serde_json::from_slice(&config)
-            .map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
-        let layers: Vec<(String, String)> =
-            manifest.layers.iter().map(|l| plain(&l.digest)).zip(parsed.rootfs.diff_ids).collect();
-        self.ingest_all(files, &layers, ids)?;
-        let image = self.put_image(&files.read("manifest.json")?, &config, now)?;
-        Ok(vec![Loaded { image, names: Vec::new() }])
+    fn load_dir_transport(&self, files: &Files, manifest: &Manifest, how: &Load<'_>) -> Result<Vec<Loaded>> {
+        (how.allows)("dir").map_err(Error::Invalid)?;
+        let plain = |digest: &str| Ok(digest.trim_start_matches("sha256:").to_string());
+        let config = files.read(&plain(&manifest.config.digest)?)?;
+        let data = files.read("manifest.json")?;
+        let loaded = self.load_manifest(files, &data, manifest, &config, &plain, Vec::new(), how)?;
+        Ok(vec![loaded])
     }
 
-    fn load_oci(&self, files: &Files, ids: IdCheck<'_>, now: i64) -> Result<Vec<Loaded>> {
+    fn load_oci(&self, files: &Files, how: &Load<'_>) -> Result<Vec<Loaded>> {
+        (how.allows)("oci-archive").map_err(Error::Invalid)?;
         let index: Index = files.parse("index.json")?;
-        if index.manifests.len() > MAX_IMAGES {
-            return invalid(format!("archive has {} images, more than {MAX_IMAGES}", index.manifests.len()));
-        }
+        check_images(index.manifests.len())?;
         let mut loaded = Vec::new();
-        for descriptor in &index.manifests {
+        for (n, descriptor) in index.manifests.iter().enumerate() {
             let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
                 .iter()
                 .find_map(|k| descriptor.annotations.get(*k));
+            let names: Vec<String> = name.cloned().into_iter().collect();
+            if !is_wanted(how.only, n, &names) {
+                continue;
+            }
             let manifest_digest = match descriptor.media_type.as_str() {
                 t if t.contains("index") || t.contains("manifest.list") => {
                     platform_of(&files.blob(&descriptor.digest)?)?
@@ -274,64 +188,179 @@ impl Store {
             let manifest: Manifest = serde_json::from_slice(&data)
                 .map_err(|e| Error::Invalid(format!("archive: {manifest_digest}: {e}")))?;
             let config = files.blob(&manifest.config.digest)?;
-            let parsed: ImageConfig = serde_json::from_slice(&config)
-                .map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
-            if parsed.rootfs.diff_ids.len() != manifest.layers.len() {
-                return invalid(format!(
-                    "archive: {} layers, but {} diff IDs",
-                    manifest.layers.len(),
-                    parsed.rootfs.diff_ids.len()
-                ));
-            }
-            let blobs = manifest.layers.iter().map(|l| blob_name(&l.digest)).collect::<Result<Vec<_>>>()?;
-            let layers: Vec<(String, String)> = blobs.into_iter().zip(parsed.rootfs.diff_ids).collect();
-            self.ingest_all(files, &layers, ids)?;
-            loaded.push(Loaded {
-                image: self.put_image(&data, &config, now)?,
-                names: name.cloned().into_iter().collect(),
-            });
+            loaded.push(self.load_manifest(files, &data, &manifest, &config, &blob_name, names, how)?);
         }
-        Ok(loaded)
+        found(loaded, how)
     }
 
-    fn ingest_all(&self, files: &Files, layers: &[(String, String)], ids: IdCheck<'_>) -> Result<()> {
-        for (name, diff_id) in layers {
-            if self.layer(diff_id).is_none() {
-                self.ingest_layer(files.open(name)?, Some(diff_id), ids)?;
+    fn load_manifest(
+        &self,
+        files: &Files,
+        data: &[u8],
+        manifest: &Manifest,
+        config: &[u8],
+        place: &dyn Fn(&str) -> Result<String>,
+        names: Vec<String>,
+        how: &Load<'_>,
+    ) -> Result<Loaded> {
+        let diff_ids = parse_config(config)?.rootfs.diff_ids;
+        check_layers(manifest.layers.len(), diff_ids.len())?;
+        let part = |(layer, diff_id): (&Descriptor, String)| {
+            let compression = Compression::of_media_type(&layer.media_type);
+            Ok(Part { name: place(&layer.digest)?, diff_id, blob: Some((layer.digest.clone(), compression)) })
+        };
+        let parts: Vec<Part> = manifest.layers.iter().zip(diff_ids).map(part).collect::<Result<_>>()?;
+        self.ingest_all(files, &parts, how)?;
+        self.loaded(data, config, names, how)
+    }
+
+    fn loaded(&self, manifest: &[u8], config: &[u8], names: Vec<String>, how: &Load<'_>) -> Result<Loaded> {
+        let full: std::result::Result<Vec<String>, String> =
+            names.iter().map(|n| (how.full_name)(n)).collect();
+        let names = full.map_err(Error::Invalid)?;
+        let image = self.put_image(manifest, config, &names, how.now)?;
+        how.progress.say(&format!("Copying config sha256:{}", image.id));
+        how.progress.say("Writing manifest to image destination");
+        Ok(Loaded { image, names })
+    }
+
+    /// Takes the layers in, several at once.
+    fn ingest_all(&self, files: &Files, parts: &[Part], how: &Load<'_>) -> Result<()> {
+        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        // (a closure that is shared by threads cannot hold `how`, whose names are nobody else's)
+        let (ids, progress) = (how.ids, how.progress);
+        let work = || {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let Some(part) = parts.get(n) else { return };
+                if failure.lock().is_ok_and(|f: std::sync::MutexGuard<'_, Option<Error>>| f.is_some()) {
+                    return;
+                }
+                if let Err(e) = self.ingest_part(files, n, part, ids, progress)
+                    && let Ok(mut first) = failure.lock()
+                {
+                    first.get_or_insert(e);
+                }
             }
+        };
+        std::thread::scope(|scope| (0..parts.len().min(AT_ONCE)).for_each(|_| drop(scope.spawn(work))));
+        failure.into_inner().unwrap_or(None).map_or(Ok(()), Err)
+    }
+
+    fn ingest_part(
+        &self,
+        files: &Files,
+        n: usize,
+        part: &Part,
+        ids: IdCheck<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        if let Some(passed) = files.passed(&part.name) {
+            progress.begin(n, &part.diff_id, 0);
+            progress.end(n, true);
+            return match passed == part.diff_id {
+                true => Ok(()),
+                false => invalid(format!(
+                    "archive: {} has digest {passed} uncompressed, its image says {}: it was damaged or forged on its way",
+                    part.name, part.diff_id
+                )),
+            };
         }
+        if self.layer(&part.diff_id).is_some() {
+            progress.begin(n, &part.diff_id, 0);
+            progress.end(n, true);
+            return Ok(());
+        }
+        let (source, size) = files.open(&part.name)?;
+        progress.begin(n, &part.diff_id, size);
+        let mut hashed = Hashed { source, n, progress, hash: part.blob.as_ref().map(|_| Sha256::new()) };
+        self.ingest_layer(&mut hashed, Some(&part.diff_id), ids)?;
+        if let (Some((expected, compression)), Some(digest)) = (&part.blob, hashed.finish()) {
+            if digest != *expected {
+                return invalid(format!("archive: blob {expected} has digest {digest}"));
+            }
+            self.note_blob(&part.diff_id, &Blob { digest, size, compression: *compression })?;
+        }
+        progress.end(n, false);
         Ok(())
     }
 
     /// A tar of a root filesystem becomes an image of one layer.
     pub fn import(
         &self,
-        source: impl Read + Send,
+        source: impl Read,
         mut config: ImageConfig,
         history: History,
+        names: &[String],
         ids: IdCheck<'_>,
         now: i64,
     ) -> Result<Image> {
+        let _lease = self.lease()?;
         let layer = self.ingest_layer(source, None, ids)?;
         config.rootfs = RootfsConfig { kind: "layers".into(), diff_ids: vec![layer.diff_id.clone()] };
         config.history = vec![history];
         let config = serde_json::to_vec(&config).map_err(|e| Error::Invalid(e.to_string()))?;
         let manifest = manifest_of(&config, &[layer.diff_id], |_| layer.size);
-        self.put_image(&manifest, &config, now)
+        self.put_image(&manifest, &config, names, now)
     }
 }
 
-/// A path without `.` and `..`.
-fn flat(path: &Path) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.to_str().unwrap_or_default().split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
+/// Bytes on their way, told and hashed.
+struct Hashed<'a> {
+    source: Box<dyn Read + Send>,
+    n: usize,
+    progress: &'a dyn Progress,
+    hash: Option<Sha256>,
+}
+
+impl Hashed<'_> {
+    fn finish(self) -> Option<String> {
+        Some(format!("sha256:{}", hex(&self.hash?.finalize())))
     }
-    parts.join("/")
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..length]);
+        }
+        self.progress.advance(self.n, length as u64);
+        Ok(length)
+    }
+}
+
+fn parse_config(config: &[u8]) -> Result<ImageConfig> {
+    serde_json::from_slice(config).map_err(|e| Error::Invalid(format!("image configuration: {e}")))
+}
+
+fn check_images(count: usize) -> Result<()> {
+    match count > MAX_IMAGES {
+        true => invalid(format!("archive has {count} images, more than {MAX_IMAGES}")),
+        false => Ok(()),
+    }
+}
+
+fn check_layers(layers: usize, diff_ids: usize) -> Result<()> {
+    match layers == diff_ids {
+        true => Ok(()),
+        false => invalid(format!("archive: {layers} layers, but {diff_ids} diff IDs")),
+    }
+}
+
+fn is_wanted(only: Option<&str>, n: usize, names: &[String]) -> bool {
+    only.is_none_or(|only| {
+        only.strip_prefix('@').is_some_and(|number| number == n.to_string())
+            || names.iter().any(|name| name == only || name.ends_with(&format!("/{only}")))
+    })
+}
+
+fn found(loaded: Vec<Loaded>, how: &Load<'_>) -> Result<Vec<Loaded>> {
+    match (loaded.is_empty(), how.only) {
+        (true, Some(only)) => invalid(format!("archive has no image {only}")),
+        (true, None) => invalid("archive has no image"),
+        (false, _) => Ok(loaded),
+    }
 }
 
 fn platform_of(index: &[u8]) -> Result<String> {

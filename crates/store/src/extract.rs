@@ -10,13 +10,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat,
+    chmodat, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
     symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
@@ -24,6 +24,7 @@ use tar::{Archive, Entry, EntryType};
 use unroot_sys::path::openat2;
 
 use crate::layer::IdCheck;
+use crate::recipe::Recorder;
 use crate::{Call as _, Error, Result, invalid};
 
 /// Entries of one layer.
@@ -39,6 +40,10 @@ pub struct Extractor<'a> {
     can_make_devices: bool,
     /// It is a layer: `.wh.` names are whiteouts.
     is_layer: bool,
+    /// Takes down what makes the tar again.
+    recorder: Option<Recorder>,
+    /// A link leads to the current directory.
+    is_linked: bool,
     entries: u64,
     max_uid: u32,
     max_gid: u32,
@@ -74,12 +79,12 @@ struct Meta {
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
 impl<'a> Extractor<'a> {
-    /// Into an empty directory.
-    pub fn new(dir: &Path, ids: IdCheck<'a>) -> Result<Self> {
+    /// Into an empty directory, with what makes the tar again taken down.
+    pub fn new(dir: &Path, recorder: Recorder, ids: IdCheck<'a>) -> Result<Self> {
         let root = openat(CWD, dir, DIRECTORY, Mode::empty()).call(|| format!("open {}", dir.display()))?;
         // (as other engines have it, where a layer says nothing of its root)
         fchmod(&root, Mode::from_raw_mode(0o555)).call(|| "fchmod".into())?;
-        Ok(Self::of(root, ids, true))
+        Ok(Self { recorder: Some(recorder), ..Self::of(root, ids, true) })
     }
 
     /// Files that are no layer, over what is in a directory; devices are left out.
@@ -96,6 +101,8 @@ impl<'a> Extractor<'a> {
             directory_times: HashMap::new(),
             can_make_devices: is_layer,
             is_layer,
+            recorder: None,
+            is_linked: false,
             entries: 0,
             max_uid: 0,
             max_gid: 0,
@@ -118,8 +125,18 @@ impl<'a> Extractor<'a> {
         Ok(Contents { entries: self.entries, max_uid: self.max_uid, max_gid: self.max_gid, ids })
     }
 
-    /// All of an archive.
+    /// All of an archive, and what follows it.
     pub fn extract(&mut self, source: &mut dyn Read) -> Result<()> {
+        let mut source: Box<dyn Read> = match &self.recorder {
+            Some(recorder) => Box::new(recorder.tape(source)),
+            None => Box::new(source),
+        };
+        self.extract_entries(&mut source)?;
+        // (it counts for a layer's digest, and whoever writes to a pipe wants it read to its end)
+        io::copy(&mut source, &mut io::sink()).call(|| "read layer".into()).map(drop)
+    }
+
+    fn extract_entries(&mut self, source: &mut dyn Read) -> Result<()> {
         let mut archive = Archive::new(source);
         archive.set_ignore_zeros(false);
         let entries = archive.entries().call(|| "read layer".into())?;
@@ -211,14 +228,12 @@ impl<'a> Extractor<'a> {
     }
 
     fn open_dir(&self, path: &Path) -> std::result::Result<OwnedFd, Errno> {
+        self.open_resolved(path, ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn open_resolved(&self, path: &Path, resolve: ResolveFlags) -> std::result::Result<OwnedFd, Errno> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        openat2(
-            &self.root,
-            path,
-            DIRECTORY,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        )
+        openat2(&self.root, path, DIRECTORY, Mode::empty(), ResolveFlags::IN_ROOT | resolve)
     }
 
     /// Makes the directory of the next entry the current one, and what is missing on the way to it.
@@ -226,7 +241,13 @@ impl<'a> Extractor<'a> {
         if self.parent.as_ref().is_some_and(|(known, _)| known == path) {
             return Ok(());
         }
-        let dir = match self.open_dir(path) {
+        self.is_linked = false;
+        let mut opened = self.open_resolved(path, ResolveFlags::NO_SYMLINKS);
+        if opened.as_ref().is_err_and(|e| *e == Errno::LOOP) {
+            self.is_linked = true;
+            opened = self.open_dir(path);
+        }
+        let dir = match opened {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR) => self.make_path(path)?,
             Err(e) => return Err(e).call(|| format!("layer: open directory {path:?}")),
@@ -246,8 +267,7 @@ impl<'a> Extractor<'a> {
                 Err(Errno::EXIST) => {
                     // a file where a directory has to be, or a link that leads nowhere: the later entry wins
                     if self.open_dir(&done).is_err() {
-                        unlinkat(&parent, name, AtFlags::empty())
-                            .call(|| format!("layer: unlink {done:?}"))?;
+                        self.clear(&parent, name)?;
                         mkdirat(&parent, name, Mode::from_raw_mode(0o755))
                             .call(|| format!("layer: mkdir {done:?}"))?;
                     }
@@ -274,18 +294,43 @@ impl<'a> Extractor<'a> {
             return invalid(format!("layer entry {shown:?}: a whiteout of nothing"));
         }
         let name = OsStr::from_bytes(name);
-        self.clear(name)?;
+        self.clear(self.current(), name)?;
         mknodat(self.current(), name, FileType::CharacterDevice, Mode::empty(), 0).call(|| {
             format!("mknod of a whiteout for {shown:?}: the filesystem of the store has to allow it")
         })
     }
 
-    /// Whatever has this name goes: a later entry wins.
-    fn clear(&mut self, name: &OsStr) -> Result<()> {
-        match unlinkat(self.current(), name, AtFlags::empty()) {
+    /// Where a directory is below the root, whatever links led to it.
+    fn real_dir(&self, dir: &OwnedFd) -> Result<PathBuf> {
+        let path = |fd: &OwnedFd| {
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            std::fs::read_link(&link).call(|| format!("readlink {link}"))
+        };
+        let (dir, root) = (path(dir)?, path(&self.root)?);
+        dir.strip_prefix(&root)
+            .map(Path::to_path_buf)
+            .map_err(|_| Error::Invalid(format!("layer: {} is not below {}", dir.display(), root.display())))
+    }
+
+    /// Whatever has this name goes: a later entry wins. What it was is needed to write the tar again.
+    fn clear(&self, dir: &OwnedFd, name: &OsStr) -> Result<()> {
+        if let Some(recorder) = &self.recorder {
+            match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => return Ok(()),
+                Err(e) => return Err(e).call(|| format!("layer: stat {name:?}")),
+                Ok(stat) => {
+                    let kind = FileType::from_raw_mode(stat.st_mode);
+                    if matches!(kind, FileType::RegularFile | FileType::Directory) {
+                        let path = self.real_dir(dir)?.join(name);
+                        return recorder.keep(dir, name, &path);
+                    }
+                }
+            }
+        }
+        match unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR | Errno::PERM) => {
-                remove_tree(self.current(), name).call(|| format!("layer: remove directory {name:?}"))
+                remove_tree(dir, name).call(|| format!("layer: remove directory {name:?}"))
             }
             Err(e) => Err(e).call(|| format!("layer: unlink {name:?}")),
         }
@@ -301,7 +346,7 @@ impl<'a> Extractor<'a> {
         match entry.header().entry_type() {
             EntryType::Directory => return self.directory(path, name, meta),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                return self.file(entry, name, meta);
+                return self.file(entry, path, name, meta);
             }
             EntryType::XGlobalHeader => return Ok(()),
             _ => {}
@@ -315,12 +360,12 @@ impl<'a> Extractor<'a> {
         match entry.header().entry_type() {
             EntryType::Symlink => {
                 let target = link_target()?;
-                self.clear(name)?;
+                self.clear(self.current(), name)?;
                 symlinkat(OsStr::from_bytes(&target), self.current(), name).call(|| "symlink".into())?;
             }
             EntryType::Link => return self.hard_link(&link_target()?, path, name),
             kind @ (EntryType::Char | EntryType::Block | EntryType::Fifo) => {
-                self.clear(name)?;
+                self.clear(self.current(), name)?;
                 let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0);
                 let device =
                     makedev(number(entry.header().device_major()), number(entry.header().device_minor()));
@@ -371,7 +416,7 @@ impl<'a> Extractor<'a> {
             Err(Errno::EXIST) => match open(self.current()) {
                 Ok(dir) => Ok(dir),
                 Err(_) => {
-                    self.clear(name)?;
+                    self.clear(self.current(), name)?;
                     mkdirat(self.current(), name, Mode::from_raw_mode(0o700)).call(|| "mkdir".into())?;
                     open(self.current())
                 }
@@ -384,12 +429,18 @@ impl<'a> Extractor<'a> {
         Ok(())
     }
 
-    fn file<R: Read>(&mut self, entry: &mut Entry<'_, R>, name: &OsStr, meta: &Meta) -> Result<()> {
+    fn file<R: Read>(
+        &mut self,
+        entry: &mut Entry<'_, R>,
+        path: &Path,
+        name: &OsStr,
+        meta: &Meta,
+    ) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = |parent: &OwnedFd| openat(parent, name, flags, Mode::from_raw_mode(0o600));
         let fd = match open(self.current()) {
             Err(Errno::EXIST) => {
-                self.clear(name)?;
+                self.clear(self.current(), name)?;
                 open(self.current())
             }
             other => other,
@@ -399,11 +450,26 @@ impl<'a> Extractor<'a> {
         if entry.header().entry_type() == EntryType::GNUSparse {
             write_sparse(entry, &mut file).call(|| "write".into())?;
         } else {
-            io::copy(entry, &mut file).call(|| "write".into())?;
+            self.content(entry, path, &mut file).call(|| "write".into())?;
         }
         let fd = OwnedFd::from(file);
         self.dress(&fd, meta)?;
         futimens(&fd, &times(meta.mtime, meta.nanos)).call(|| "futimens".into())
+    }
+
+    fn content<R: Read>(&self, entry: &mut Entry<'_, R>, path: &Path, file: &mut File) -> io::Result<()> {
+        let size = entry.size();
+        let copied = match &self.recorder {
+            // (through a link the file may have another name tomorrow: such contents stay in the recipe)
+            Some(recorder) if size > 0 && !self.is_linked => {
+                recorder.content(path, size, || io::copy(entry, file))?
+            }
+            _ => io::copy(entry, file)?,
+        };
+        match copied == size {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("the tar breaks off after {copied} of {size} bytes"))),
+        }
     }
 
     /// Owner, mode (after it: chown drops setuid), attributes (after both: chown drops file capabilities).
@@ -435,7 +501,7 @@ impl<'a> Extractor<'a> {
         };
         let dir = self.open_dir(target.parent().unwrap_or(Path::new("")));
         let dir = dir.call(|| format!("hard link to {target:?}"))?;
-        self.clear(name)?;
+        self.clear(self.current(), name)?;
         linkat(&dir, target_name, self.current(), name, AtFlags::empty())
             .call(|| format!("hard link to {target:?}, which has to be earlier in the same layer"))
     }
@@ -454,7 +520,7 @@ fn pax_time(text: &str) -> (i64, i64) {
 }
 
 /// A path below the root: no `..` above it, no root, no `.`.
-fn clean(raw: &[u8]) -> Result<PathBuf> {
+pub fn clean(raw: &[u8]) -> Result<PathBuf> {
     if raw.contains(&0) {
         return invalid("layer entry with a NUL byte in its name");
     }

@@ -154,6 +154,10 @@ pub struct Image {
     pub size: u64,
     /// When it came here, nanoseconds since the epoch.
     pub stored: i64,
+    /// Digests of what else names it: the index that it was chosen from, other manifests of the same configuration.
+    pub digests: Vec<String>,
+    /// It is no image but a list of images for several platforms.
+    pub is_list: bool,
     /// The highest ids in it.
     pub max_ids: (u32, u32),
     /// All user and group ids in it, ascending; none if they are not known.
@@ -170,6 +174,8 @@ struct Record {
     max_gid: u32,
     #[serde(default)]
     ids: Option<(Vec<u32>, Vec<u32>)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    digests: Vec<String>,
 }
 
 /// A name as a file's.
@@ -194,10 +200,9 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).call(|| format!("read {}", dir.join(file).display())),
         };
-        let (Some(config), Some(record)) = (read("config.json")?, read("image.json")?) else {
-            return Ok(None);
-        };
         let broken = |e| Error::Invalid(format!("image {id}: {e}: remove it with rmi -f and pull it again"));
+        let Some(config) = read("config.json")? else { return self.list_by_id(id) };
+        let Some(record) = read("image.json")? else { return Ok(None) };
         let config: ImageConfig = serde_json::from_slice(&config).map_err(broken)?;
         let record: Record = serde_json::from_slice(&record).map_err(broken)?;
         Ok(Some(Image {
@@ -207,6 +212,8 @@ impl Store {
             config,
             size: record.size,
             stored: record.stored,
+            digests: record.digests,
+            is_list: false,
             max_ids: (record.max_uid, record.max_gid),
             ids: record.ids,
         }))
@@ -240,14 +247,25 @@ impl Store {
             .collect()
     }
 
-    /// All images, the newest first.
-    pub fn images(&self) -> Result<Vec<Image>> {
-        let mut all = Vec::new();
+    /// All images that can be read, the newest first; and those that cannot, with the reason.
+    pub fn all_images(&self) -> (Vec<Image>, Vec<(String, String)>) {
+        let (mut all, mut broken) = (Vec::new(), Vec::new());
         for id in self.image_ids() {
-            all.extend(self.image_by_id(&id)?);
+            match self.image_by_id(&id) {
+                Ok(Some(image)) => all.push(image),
+                // (it may have been removed a moment ago)
+                Ok(None) if !self.image_dir(&id).exists() => {}
+                Ok(None) => broken.push((id, "its config.json or image.json is not there".into())),
+                Err(e) => broken.push((id, e.to_string())),
+            }
         }
         all.sort_by(|a, b| b.config.created.cmp(&a.config.created).then(b.stored.cmp(&a.stored)));
-        Ok(all)
+        (all, broken)
+    }
+
+    /// All images that can be read, the newest first.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        Ok(self.all_images().0)
     }
 
     /// All names and the ids they stand for.
@@ -276,8 +294,8 @@ impl Store {
         fs::read(&path).call(|| format!("read {}", path.display()))
     }
 
-    /// Stores an image whose layers are all here.
-    pub fn put_image(&self, manifest: &[u8], config: &[u8], now: i64) -> Result<Image> {
+    /// Stores an image whose layers are all here, under these names; the caller holds a [`Lease`](crate::Lease).
+    pub fn put_image(&self, manifest: &[u8], config: &[u8], names: &[String], now: i64) -> Result<Image> {
         let id = digest(config).trim_start_matches("sha256:").to_string();
         let parsed: ImageConfig = serde_json::from_slice(config)
             .map_err(|e| Error::Invalid(format!("image configuration: {e}")))?;
@@ -296,34 +314,96 @@ impl Store {
                 (uids, gids)
             });
         }
-        if let Some(image) = self.image_by_id(&id)? {
-            return Ok(image);
+        if self.image_by_id(&id).ok().flatten().is_none() {
+            let ids = ids.map(|(uids, gids)| (uids.into_iter().collect(), gids.into_iter().collect()));
+            let digest = digest(manifest);
+            let digests = Vec::new();
+            let record = Record { format: 1, digest, size, stored: now, max_uid, max_gid, ids, digests };
+            let record = serde_json::to_vec(&record).map_err(|e| Error::Invalid(e.to_string()))?;
+            let files = [("manifest.json", manifest), ("config.json", config), ("image.json", &record)];
+            self.publish(&id, &files, names)?;
         }
-        let ids = ids.map(|(uids, gids)| (uids.into_iter().collect(), gids.into_iter().collect()));
-        let record = Record { format: 1, digest: digest(manifest), size, stored: now, max_uid, max_gid, ids };
+        self.add_digest(&id, &digest(manifest))?;
+        for name in names {
+            self.tag(&id, name)?;
+        }
+        self.image_by_id(&id)?
+            .ok_or_else(|| Error::Invalid(format!("image {id} was removed as it was stored")))
+    }
+
+    /// Makes the directory of an image by one rename.
+    pub(crate) fn publish(&self, id: &str, files: &[(&str, &[u8])], names: &[String]) -> Result<()> {
         let temporary = self.temporary()?;
-        write_new(&temporary.path().join("manifest.json"), manifest)?;
-        write_new(&temporary.path().join("config.json"), config)?;
-        let record = serde_json::to_vec(&record).map_err(|e| Error::Invalid(e.to_string()))?;
-        write_new(&temporary.path().join("image.json"), &record)?;
+        let inner = temporary.path().join("image");
+        make_dir(&inner)?;
+        for (name, data) in files {
+            write_new(&inner.join(name), data)?;
+        }
         make_dir(&self.images_dir())?;
         // what is named has to be there after a power cut: once for an image, off the way of `run`
         if let Ok(dir) = fs::File::open(&self.root) {
             let _ = rustix::fs::syncfs(&dir);
         }
-        match fs::rename(temporary.path(), self.image_dir(&id)) {
-            Err(e) if self.image_by_id(&id)?.is_none() => {
-                return Err(e).call(|| format!("rename image {id}"));
-            }
-            _ => {}
+        // (an image is never there without its name, or whoever prunes would take it)
+        for name in names.iter().filter(|n| self.id_of_name(n).is_none()) {
+            self.point(id, name)?;
         }
-        drop(temporary);
-        self.image_by_id(&id)?
-            .ok_or_else(|| Error::Invalid(format!("image {id} was removed as it was stored")))
+        let place = self.image_dir(id);
+        if fs::rename(&inner, &place).is_ok() {
+            return Ok(());
+        }
+        // somebody else was faster, or what is there is broken
+        if self.image_by_id(id).ok().flatten().is_none() {
+            let _ = fs::rename(&place, temporary.path().join("broken"));
+            fs::rename(&inner, &place).call(|| format!("rename image {id}"))?;
+        }
+        Ok(())
+    }
+
+    /// Another digest names the image, too.
+    pub fn add_digest(&self, id: &str, digest: &str) -> Result<()> {
+        let path = self.image_dir(id).join("image.json");
+        let data = fs::read(&path).call(|| format!("read {}", path.display()))?;
+        let mut record: Record =
+            serde_json::from_slice(&data).map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))?;
+        if record.digest == digest || record.digests.iter().any(|d| d == digest) {
+            return Ok(());
+        }
+        record.digests.push(digest.into());
+        let data = serde_json::to_vec(&record).map_err(|e| Error::Invalid(e.to_string()))?;
+        let temporary = self.temporary()?;
+        let new = temporary.path().join("image.json");
+        write_new(&new, &data)?;
+        fs::rename(&new, &path).call(|| format!("write {}", path.display()))
     }
 
     /// Points a name at an image; what it stood for before loses it.
     pub fn tag(&self, id: &str, name: &str) -> Result<()> {
+        self.point(id, name)?;
+        if !self.image_dir(id).exists() {
+            self.untag(name)?;
+            return invalid(format!("image {id} was removed as it was named {name}"));
+        }
+        let path = self.image_dir(id).join("names");
+        let known = fs::read_to_string(&path).unwrap_or_default();
+        if known.lines().any(|line| line == name) {
+            return Ok(());
+        }
+        fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| io::Write::write_all(&mut file, format!("{name}\n").as_bytes()))
+            .call(|| format!("write {}", path.display()))
+    }
+
+    /// All names that an image ever had, the first one first.
+    pub fn past_names(&self, id: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.image_dir(id).join("names")).unwrap_or_default();
+        text.lines().map(str::to_string).collect()
+    }
+
+    fn point(&self, id: &str, name: &str) -> Result<()> {
         if name.is_empty() || escape(name).len() > 240 {
             return invalid(format!("image name {name:?} is too long for a file's name"));
         }
@@ -333,6 +413,15 @@ impl Store {
         std::os::unix::fs::symlink(format!("../{id}"), &link)
             .call(|| format!("symlink {}", link.display()))?;
         fs::rename(&link, self.names_dir().join(escape(name))).call(|| format!("name image {name}"))
+    }
+
+    /// Names of images that are not there any more go.
+    pub(crate) fn sweep_names(&self) {
+        for (name, id) in self.names() {
+            if !self.image_dir(&id).exists() {
+                let _ = self.untag(&name);
+            }
+        }
     }
 
     /// Takes a name away.
@@ -349,6 +438,11 @@ impl Store {
         }
         let doomed = self.temporary()?;
         fs::rename(self.image_dir(id), doomed.path().join("image")).call(|| format!("remove image {id}"))
+    }
+
+    /// Bytes of an image's records.
+    pub fn records_size(&self, id: &str) -> u64 {
+        entries(&self.image_dir(id)).iter().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
     }
 
     /// Directories of an image's layers for overlayfs, the top-most first.

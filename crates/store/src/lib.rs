@@ -5,7 +5,9 @@
 //! images/ID/{refers,copies}-KEY/                      its files with other owners (shifted.rs)
 //! images/.names/NAME -> ../ID                        NAME with its slashes as %2F
 //! layers/DIFF-ID/diff/                               a layer as overlayfs has it
-//! layers/DIFF-ID/layer.json
+//! layers/DIFF-ID/{layer.json,blobs}
+//! layers/DIFF-ID/tar                                 what makes its tar again, bit for bit (recipe.rs)
+//! lease                                              locked together while images are made, alone to collect
 //! mount-points/                                      below the layers of a container
 //! volumes/NAME/{volume.json,state.json,_data/}
 //! tmp/                                               what is being made; flocked by its maker
@@ -15,13 +17,19 @@
 //! whose lock is free, which [`Store::collect`] removes.
 
 mod archive;
+mod check;
+mod encode;
 mod extract;
 pub mod foreign;
 mod image;
 mod layer;
+mod lease;
+mod list;
 pub mod merged;
 mod mount_points;
 mod pipe;
+mod recipe;
+mod save;
 mod shifted;
 mod tar_split;
 pub mod tree_tar;
@@ -30,12 +38,17 @@ mod volume;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use archive::{Loaded, manifest_of};
+pub use archive::{Load, Loaded, manifest_of};
+pub use check::Damage;
+pub use encode::{Encoded, Encoding};
 pub use image::{Config, Healthcheck, History, Image, ImageConfig};
-pub use layer::{IdCheck, Layer};
+pub use layer::{Blob, Compression, IdCheck, Layer};
+pub use lease::{Aside, Lease};
+pub use list::{List, Source};
 pub use mount_points::MOUNTED_FILES;
+pub use recipe::LayerTar;
+pub use save::{Archive, Directory, Kind, Layout, Sealed, remade};
 pub use shifted::{LayerDirs, Shift, Wanted};
 pub use volume::{Volume, VolumeState, Volumes, is_name as is_volume_name};
 
@@ -84,6 +97,18 @@ pub(crate) fn invalid<T>(text: impl Into<String>) -> Result<T> {
     Err(Error::Invalid(text.into()))
 }
 
+/// Is told how a transfer goes; from several threads at once.
+pub trait Progress: Sync {
+    /// Something to say on a line of its own.
+    fn say(&self, line: &str);
+    /// A layer begins: its number among all, its digest, its bytes; 0 if they are not known.
+    fn begin(&self, layer: usize, digest: &str, size: u64);
+    /// So many more bytes of it are here.
+    fn advance(&self, layer: usize, bytes: u64);
+    /// It is done; `already` if it was before.
+    fn end(&self, layer: usize, already: bool);
+}
+
 /// The store of one engine. Nothing is read or made before it is needed.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -124,8 +149,6 @@ impl Resumable {
     }
 }
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
 impl Store {
     /// The store below a directory.
     pub fn new(root: &Path) -> Self {
@@ -157,15 +180,20 @@ impl Store {
     /// The same for what will be in this directory: on its filesystem, which may be the volumes' own.
     pub(crate) fn temporary_in(&self, dir: &Path) -> Result<Temporary> {
         let inside = if self.volume_dir.as_deref() == Some(dir) { dir } else { &self.root };
-        let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = inside.join(if inside == self.root { "tmp" } else { ".tmp" }).join(name);
-        // (a killed process of the same number may have left one)
-        let _ = fs::remove_dir_all(&path);
-        make_dir(&path)?;
-        let lock = File::open(&path).call(|| format!("open {}", path.display()))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-            .call(|| format!("flock {}", path.display()))?;
-        Ok(Temporary { path, _lock: lock })
+        let parent = inside.join(if inside == self.root { "tmp" } else { ".tmp" });
+        make_dir(&parent)?;
+        for _ in 0..100 {
+            let path = parent.join(random_name()?);
+            fs::create_dir(&path).call(|| format!("mkdir {}", path.display()))?;
+            // (between these two whoever collects may take it for a dead one's)
+            let Ok(lock) = File::open(&path) else { continue };
+            if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+                && path.exists()
+            {
+                return Ok(Temporary { path, _lock: lock });
+            }
+        }
+        invalid(format!("{}: no directory could be kept in it", parent.display()))
     }
 
     /// A directory in `tmp` under a name that others who make the same have, too: whoever comes second waits until the
@@ -189,40 +217,27 @@ impl Store {
         }
     }
 
-    /// Removes layers that no image has and no container uses, and what killed processes left.
-    /// `used` are diff IDs of layers in use besides.
-    pub fn collect(&self, used: &[String]) -> Result<()> {
-        self.sweep_temporary();
-        let mut kept: std::collections::HashSet<String> = used.iter().map(|d| layer::dir_name(d)).collect();
-        for image in self.images()? {
-            kept.extend(image.layers.iter().map(|d| layer::dir_name(d)));
-        }
-        for entry in entries(&self.layers_dir()) {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !kept.contains(&name) && self.layer_is_idle(&entry.path()) {
-                let doomed = self.temporary()?;
-                if fs::rename(entry.path(), doomed.path().join("layer")).is_ok() {
-                    drop(doomed);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A layer that was made a moment ago may belong to an image that is not there yet.
-    fn layer_is_idle(&self, path: &Path) -> bool {
-        let Ok(dir) = File::open(path) else { return false };
-        rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
-    }
-
     fn sweep_temporary(&self) {
         let of_volumes = self.volume_dir.iter().flat_map(|dir| entries(&dir.join(".tmp")));
         for entry in entries(&self.root.join("tmp")).into_iter().chain(of_volumes) {
-            if self.layer_is_idle(&entry.path()) {
+            if is_idle(&entry.path()) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
     }
+}
+
+/// Nobody works on this directory.
+fn is_idle(path: &Path) -> bool {
+    let Ok(dir) = File::open(path) else { return false };
+    rustix::fs::flock(&dir, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+fn random_name() -> Result<String> {
+    let mut bytes = [0u8; 12];
+    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())
+        .call(|| "getrandom".into())?;
+    Ok(hex(&bytes))
 }
 
 /// Entries of a directory; none if it is not there.

@@ -1,8 +1,7 @@
-//! Decompression and hashing in a thread of their own, ahead of the extraction.
+//! Decompression and hashing in one thread, ahead of the extraction in another one.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{Scope, ScopedJoinHandle};
 
 use sha2::{Digest as _, Sha256};
 
@@ -23,15 +22,21 @@ pub struct Chunks {
 
 const CHUNK: usize = 256 << 10;
 
-/// Starts the thread. Its result is there when the chunks have been read to their end.
-pub fn decompress<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
-    source: impl Read + Send + 'scope,
-    max_size: u64,
-) -> (Chunks, ScopedJoinHandle<'scope, Option<Summary>>) {
+/// Both ends: one thread feeds, another one reads.
+pub fn channel() -> (Feed, Chunks) {
     let (sender, receiver) = sync_channel(8);
-    let thread = scope.spawn(move || work(source, max_size, &sender));
-    (Chunks { receiver, current: Vec::new(), used: 0 }, thread)
+    (Feed(sender), Chunks { receiver, current: Vec::new(), used: 0 })
+}
+
+/// Where uncompressed bytes go.
+pub struct Feed(SyncSender<io::Result<Vec<u8>>>);
+
+impl Feed {
+    /// Uncompresses and hashes a stream to its end; none if it broke off, which the reader is told, or if the reader
+    /// has had enough.
+    pub fn run(self, source: impl Read, max_size: u64) -> Option<Summary> {
+        work(source, max_size, &self.0)
+    }
 }
 
 fn work(source: impl Read, max_size: u64, sender: &SyncSender<io::Result<Vec<u8>>>) -> Option<Summary> {
@@ -71,6 +76,17 @@ fn work(source: impl Read, max_size: u64, sender: &SyncSender<io::Result<Vec<u8>
             None
         }
     }
+}
+
+/// It begins like something compressed.
+pub fn is_compressed(start: &[u8]) -> bool {
+    matches!(
+        start,
+        [0x1f, 0x8b, ..]
+            | [0x28, 0xb5, 0x2f, 0xfd, ..]
+            | [0x42, 0x5a, 0x68, ..]
+            | [0xfd, 0x37, 0x7a, 0x58, ..]
+    )
 }
 
 /// By the first bytes: gzip, zstd, or as it is.

@@ -51,9 +51,7 @@ pub fn import(dir: &Path, source: impl Read, ids: IdCheck<'_>) -> Result<()> {
     let mut extractor = Extractor::plain(dir, ids)?;
     let mut plain = pipe::decompressed(source).call(|| "read tar".into())?;
     extractor.extract(&mut plain)?;
-    extractor.finish()?;
-    // (a pipe is read to its end, or whoever writes to it would be killed)
-    io::copy(&mut plain, &mut io::sink()).call(|| "read tar".into()).map(drop)
+    extractor.finish().map(drop)
 }
 
 struct Export<'a, W: Write> {

@@ -1,11 +1,11 @@
 //! Layers that try to get out, lie, or are odd: what is in the store afterwards, and what is outside of it.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use unroot_store::{Layer, Result, Store};
+use unroot_store::{Damage, Layer, Load, Progress, Result, Store};
 
 struct Place {
     dir: PathBuf,
@@ -21,8 +21,13 @@ impl Place {
         Self { store: Store::new(&dir.join("store")), dir }
     }
 
+    /// Takes a layer, and sees that its tar can be written again bit for bit.
     fn ingest(&self, tar: &[u8]) -> Result<Layer> {
-        self.store.ingest_layer(tar, None, &|_, _, _| Ok(()))
+        let layer = self.store.ingest_layer(tar, None, &|_, _, _| Ok(()))?;
+        let mut again = Vec::new();
+        self.store.layer_tar(&layer.diff_id)?.read_to_end(&mut again).unwrap();
+        assert_eq!(unroot_store::digest(&again), layer.diff_id);
+        Ok(layer)
     }
 
     fn diff(&self, layer: &Layer) -> PathBuf {
@@ -37,6 +42,15 @@ impl Place {
         let count = |dir: &str| fs::read_dir(self.dir.join("store").join(dir)).map_or(0, |d| d.count());
         assert_eq!((count("layers"), count("tmp")), (layers, 0));
     }
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn say(&self, _: &str) {}
+    fn begin(&self, _: usize, _: &str, _: u64) {}
+    fn advance(&self, _: usize, _: u64) {}
+    fn end(&self, _: usize, _: bool) {}
 }
 
 impl Drop for Place {
@@ -227,7 +241,18 @@ fn archives_that_are_none() {
         let path = place.dir.join("store/archive.tar");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, data).unwrap();
-        let result = place.store.load(&path, &|_, _, _| Ok(()), 0);
+        let full = |name: &str| Ok(name.to_string());
+        let how = Load {
+            ids: &|_, _, _| Ok(()),
+            now: 0,
+            progress: &Silent,
+            only: None,
+            allows: &|_| Ok(()),
+            full_name: &full,
+        };
+        let result = place.store.load(&path, &how);
+        let streamed = place.store.load_stream(data, &how);
+        assert_eq!(result.is_ok(), streamed.is_ok());
         fs::remove_file(path).unwrap();
         result
     };
@@ -245,4 +270,106 @@ fn archives_that_are_none() {
     assert!(load(&tar(&looped)).is_err());
     place.is_clean(0);
     assert!(!Path::new(&place.dir.join("store/images")).exists());
+}
+
+/// Entries that replace, hide or move what earlier ones made, and padding that nobody expects.
+#[test]
+fn any_tar_is_written_again_bit_for_bit() {
+    let place = Place::new("bits");
+    let cases: &[&[(&str, u8, &str, &[u8])]] = &[
+        &[("a", FILE, "", b"1"), ("a", FILE, "", b"22"), ("a", FILE, "", b"333")],
+        &[("a", FILE, "", b"1"), (".wh.a", FILE, "", b"odd contents"), ("a", FILE, "", b"2")],
+        &[("d/f", FILE, "", b"1"), ("d/f", FILE, "", b"2"), ("d", SOFT, "e", b""), ("d/f", FILE, "", b"3")],
+        &[("d/f", FILE, "", b"1"), ("d", FILE, "", b"2"), ("d/f", FILE, "", b"3"), ("d/f/g", FILE, "", b"4")],
+        &[("e", DIR, "", b""), ("d", SOFT, "e", b""), ("d/f", FILE, "", b"1"), ("d", FILE, "", b"2")],
+        &[("a", FILE, "", b"1"), ("b", HARD, "a", b""), ("a", FILE, "", b"2"), ("b", FILE, "", b"3")],
+        &[
+            ("./", DIR, "", b""),
+            ("./x/../y", FILE, "", b"1"),
+            ("/z", FILE, "", b"2"),
+            ("empty", FILE, "", b""),
+        ],
+        &[("a/b/c", FILE, "", b"1"), ("a/.wh.b", FILE, "", b""), ("a/b/c", FILE, "", b"2")],
+    ];
+    for case in cases {
+        let mut archive = tar(case);
+        place.ingest(&archive).unwrap();
+        archive.resize(archive.len() + 9_728, 0);
+        place.ingest(&archive).unwrap();
+        archive.extend(b"what follows the end of an archive");
+        place.ingest(&archive).unwrap();
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 200, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn any_layer(entries in proptest::collection::vec((0usize..10, 0usize..6, 0usize..10, 0usize..2000), 0..24)) {
+        const NAMES: [&str; 10] =
+            ["a", "b", "a/c", "a/c/d", "b/.wh.c", ".wh.a", "a/.wh..wh..opq", "b/c", "./a/", "c"];
+        const KINDS: [u8; 6] = [FILE, FILE, HARD, SOFT, DIR, FILE];
+        let place = Place::new("any");
+        let data = vec![0x5a; 2000];
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|(name, kind, target, size)| (NAMES[*name], KINDS[*kind], NAMES[*target], &data[..*size]))
+            .map(|(name, kind, target, data)| if kind == FILE { (name, kind, "", data) } else { (name, kind, target, &b""[..]) })
+            .collect();
+        // (some are refused: hard links to what is not there)
+        let _ = place.ingest(&tar(&entries));
+        assert_eq!(fs::read_to_string(place.dir.join("outside/file")).unwrap(), "untouched");
+    }
+}
+
+#[test]
+fn damage_is_found() {
+    let place = Place::new("damage");
+    let layer = place
+        .ingest(&tar(&[
+            ("d", DIR, "", b""),
+            ("d/f", FILE, "", b"data"),
+            ("l", SOFT, "d", b""),
+            ("g", FILE, "", b"g"),
+        ]))
+        .unwrap();
+    let check = || place.store.check_layer(&layer.diff_id, false).unwrap().unwrap_or_default();
+    assert_eq!(check(), "");
+    let file = place.diff(&layer).join("d/f");
+    let restore = || {
+        fs::write(&file, "data").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    let damages: [(&dyn Fn(), &str); 6] = [
+        (&|| fs::write(&file, "DATA").unwrap(), "checksum failed"),
+        (&|| fs::write(&file, "da").unwrap(), "2 bytes too short"),
+        (&|| fs::write(&file, "data and more").unwrap(), "13 bytes instead of 4"),
+        (&|| fs::remove_file(&file).unwrap(), "checksum failed"),
+        (&|| fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap(), "mode is 4755"),
+        (&|| fs::write(place.diff(&layer).join("d/new"), "").unwrap(), "d/new: no entry"),
+    ];
+    for (damage, why) in damages {
+        damage();
+        assert!(check().contains(why), "{why}: {}", check());
+        restore();
+    }
+    fs::remove_file(place.diff(&layer).join("d/new")).unwrap();
+    assert_eq!(check(), "");
+    fs::remove_file(place.diff(&layer).join("l")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", place.diff(&layer).join("l")).unwrap();
+    assert!(check().contains("leads elsewhere"));
+    let unused = place.store.check(true, std::time::Duration::ZERO).unwrap();
+    assert!(matches!(&unused[..], [Damage::UnusedLayer { diff_id }] if *diff_id == layer.diff_id));
+}
+
+/// Whoever makes an image keeps its layers from whoever collects.
+#[test]
+fn a_lease_keeps_layers() {
+    let place = Place::new("lease");
+    let lease = place.store.lease().unwrap();
+    let layer = place.ingest(&tar(&[("f", FILE, "", b"x")])).unwrap();
+    place.store.collect(&[]).unwrap();
+    assert!(place.store.layer(&layer.diff_id).is_some());
+    drop(lease);
+    assert!(place.store.layer(&layer.diff_id).is_none(), "what could not be collected, the lease's end does");
+    place.is_clean(0);
 }

@@ -132,6 +132,12 @@ impl Args {
         *given = values;
     }
 
+    /// The same without these flags.
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.values.retain(|name, _| !names.contains(name));
+        self
+    }
+
     /// A number.
     pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, CliError> {
         let parse = |text: &str| {

@@ -10,12 +10,14 @@ mod glob;
 mod health_flags;
 mod hints;
 mod ids_picture;
+mod image_filter;
 mod logging;
 mod moment;
 mod mount_flags;
 mod output;
 mod planned;
 mod progress;
+mod registry_flags;
 mod remote;
 mod run_flags;
 mod selection;
@@ -47,6 +49,7 @@ pub struct Global {
     volume_dir: Option<PathBuf>,
     cgroup_manager: Option<String>,
     modules: Vec<String>,
+    docker_config: Option<PathBuf>,
     conf: OnceCell<Conf>,
 }
 
@@ -55,10 +58,12 @@ impl Global {
         let path = |name: &str| args.value(name).map(|p| std::path::absolute(p).unwrap_or_else(|_| p.into()));
         Self {
             root: path("root"),
-            run: path("runroot"),
+            // (Podman has a directory more that is forgotten at boot)
+            run: path("runroot").or_else(|| path("tmpdir")),
             runtime: args.value("runtime").map(str::to_string),
             runtime_flags: args.all("runtime-flag").to_vec(),
             volume_dir: path("volumepath"),
+            docker_config: path("config"),
             events_backend: args.value("events-backend").map(str::to_string),
             hooks_dirs: args.all("hooks-dir").iter().map(PathBuf::from).collect(),
             cgroup_manager: args.value("cgroup-manager").map(str::to_string),
@@ -149,6 +154,7 @@ impl Global {
         {
             engine.store.set_volume_dir(dir);
         }
+        engine.docker_config.clone_from(&self.docker_config);
         self.place_events(&mut engine)?;
         engine.scopes = self.makes_scopes(&engine)?;
         Ok(engine)
@@ -173,6 +179,7 @@ impl Global {
 
 const GLOBAL: &[Flag] = &[
     flag("cgroup-manager", ' ', Kind::Value, "Who makes control groups: systemd, cgroupfs"),
+    flag("config", ' ', Kind::Value, "Directory of Docker's config.json, with credentials"),
     flag("connection", 'c', Kind::Value, "Run the command on the machine of this name"),
     flag("events-backend", ' ', Kind::Value, "Where events are written: file, none"),
     flag("debug", 'D', Kind::Bool, "Log messages of level debug and above"),
@@ -202,6 +209,8 @@ const GLOBAL: &[Flag] = &[
     flag("runtime-flag", ' ', Kind::Repeat, "Flag for that runtime, without its dashes"),
     flag("root", ' ', Kind::Value, "Directory of images and containers"),
     flag("runroot", ' ', Kind::Value, "Directory of what is forgotten at boot"),
+    flag("storage-driver", ' ', Kind::Value, "overlay or vfs, as Podman names them: one store does for both"),
+    flag("tmpdir", ' ', Kind::Value, "As --runroot, where that is not given"),
     flag("url", ' ', Kind::Value, "Run the command on this machine: ssh://[USER@]HOST[:PORT][/PROGRAM]"),
     flag("version", 'v', Kind::Bool, "Version of unroot"),
     flag("volumepath", ' ', Kind::Value, "Directory of volumes"),
@@ -237,6 +246,12 @@ fn dispatch(words: &[String]) -> Outcome {
     if args.is("version") {
         output::line(format!("{} version {}", unroot_engine::program(), env!("CARGO_PKG_VERSION")));
         return Ok(0);
+    }
+    if let Some(driver) = args.value("storage-driver").filter(|d| !matches!(*d, "overlay" | "vfs")) {
+        return Err(CliError::new(format!(
+            "unknown storage driver \"{driver}\": layers are directories that overlayfs puts together"
+        ))
+        .with_hint("leave out --storage-driver"));
     }
     logging::start(&args)?;
     redirect(&args)?;
@@ -299,7 +314,8 @@ fn run_verb(global: &Args, words: &[String]) -> Outcome {
         |text: String| CliError::new(format!("{text}\nSee '{} {path} --help'", unroot_engine::program()));
     let args = parse(&flags, &words[used..], verb.interspersed).map_err(see)?;
     if args.help {
-        output::raw(help(&path, verb.usage, verb.about, &own).as_bytes());
+        let text = help(&path, verb.usage, verb.about, &own);
+        output::raw(with_configured(&text, &own, Global::of(global).conf()?)?.as_bytes());
         return Ok(0);
     }
     check_count(verb, &path, args.rest.len())?;
@@ -322,6 +338,19 @@ fn diagnosed(global: &Global, mut error: CliError) -> CliError {
         error.hint = unroot_engine::doctor::reason_of(&engine, text);
     }
     error
+}
+
+/// A help text with what containers.conf says of tries.
+fn with_configured(text: &str, flags: &[Flag], conf: &Conf) -> Result<String, CliError> {
+    if !flags.iter().any(|f| f.long == "retry") {
+        return Ok(text.into());
+    }
+    let retry = conf.text("engine", "retry")?.unwrap_or_else(|| "3".into());
+    let text = text.replace("(default 3)", &format!("(default {retry})"));
+    Ok(match conf.text("engine", "retry_delay")? {
+        Some(delay) => text.replace(" failures\n", &format!(" failures (default \"{delay}\")\n")),
+        None => text,
+    })
 }
 
 fn check_count(verb: &Verb, path: &str, count: usize) -> Result<(), CliError> {

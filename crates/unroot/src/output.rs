@@ -85,22 +85,24 @@ pub fn confirms(question: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 
-/// `12.3 MB`, powers of a thousand.
-pub fn size(bytes: u64) -> String {
+/// `12.34MB`, powers of a thousand, so many digits at most.
+pub fn human(bytes: u64, digits: usize) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let (mut value, mut n) = (bytes as f64, 0);
     while value >= 1000.0 && n + 1 < units.len() {
         value /= 1000.0;
         n += 1;
     }
-    let digits = if n == 0 || value >= 100.0 {
-        0
+    let before = if value >= 100.0 {
+        3
     } else if value >= 10.0 {
-        1
-    } else {
         2
+    } else {
+        1
     };
-    format!("{value:.digits$} {}", units[n])
+    let text = format!("{value:.0$}", digits.saturating_sub(before));
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{}", units[n])
 }
 
 /// `3 seconds`, `About a minute`, `2 hours`, as Docker says it.
@@ -152,8 +154,8 @@ mod tests {
     #[test]
     fn numbers() {
         assert_eq!(
-            [size(0), size(999), size(1234), size(12_300_000)],
-            ["0 B", "999 B", "1.23 kB", "12.3 MB"]
+            [human(0, 4), human(1000, 4), human(12_701_526, 4), human(1_234, 3)],
+            ["0B", "1kB", "12.7MB", "1.23kB"]
         );
         assert_eq!(
             [ago(0), ago(1), ago(59), ago(61), ago(7300)],

@@ -106,8 +106,8 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("replace", ' ', Bool, "Replace a container of the same name"),
     flag("restart", ' ', Value, "Start it again after its end: no, on-failure[:MAX], always, unless-stopped"),
-    flag("retry", ' ', Value, "How often a pull is tried again"),
-    flag("retry-delay", ' ', Value, "Seconds between tries"),
+    flag("retry", ' ', Value, "How often to try again when performing pull (default 3)"),
+    flag("retry-delay", ' ', Value, "Pause between tries after pull failures"),
     flag("rm", ' ', Bool, "Remove the container when it ends"),
     flag("rootfs", ' ', Bool, "The argument is a directory, not an image; DIR:O keeps it as it is"),
     flag(
@@ -296,7 +296,7 @@ pub fn pull_options(args: &Args) -> Result<PullOptions, CliError> {
         retry_delay: match args.value("retry-delay") {
             Some(text) => Some(
                 crate::output::duration(text)
-                    .ok_or_else(|| CliError::new(format!("invalid --retry-delay \"{text}\"")))?,
+                    .ok_or_else(|| CliError::new(format!("time: invalid duration \"{text}\"")))?,
             ),
             None => None,
         },

@@ -319,34 +319,84 @@ pub fn status(state: &State) -> String {
 /// `docker inspect` of an image.
 pub fn image(engine: &Engine, image: &Image) -> Result<Value, CliError> {
     let names = engine.names_of(&image.id);
-    let digests: Vec<String> =
-        names.iter().map(|n| format!("{}@{}", repository(n).0, image.digest)).collect();
+    let (digested, tags): (Vec<&str>, Vec<&str>) =
+        names.iter().map(String::as_str).partition(|n| n.contains('@'));
+    let all: Vec<&str> = digested.iter().chain(&tags).copied().collect();
     let config: Value = serde_json::to_value(&image.config.config).unwrap_or_default();
     let history: Value = serde_json::to_value(&image.config.history).unwrap_or_default();
+    let manifest: Value = engine
+        .store
+        .manifest(&image.id)
+        .ok()
+        .and_then(|m| serde_json::from_slice(&m).ok())
+        .unwrap_or_default();
+    let mut dirs = engine.store.lower_dirs(image).into_iter().map(|d| d.display().to_string());
+    let mut data = serde_json::Map::new();
+    if let Some(top) = dirs.next() {
+        data.insert("UpperDir".into(), top.into());
+    }
+    let lower: Vec<String> = dirs.collect();
+    if !lower.is_empty() {
+        data.insert("LowerDir".into(), lower.join(":").into());
+    }
+    let kind = unroot_store::Kind::of(manifest.to_string().as_bytes());
     Ok(json!({
         "Id": image.id,
         "Digest": image.digest,
-        "RepoTags": names,
-        "RepoDigests": digests,
+        "RepoTags": tags,
+        "RepoDigests": repo_digests(image, &all),
         "Parent": "",
-        "Comment": image.config.comment.clone().unwrap_or_default(),
+        "Comment": image.config.comment.clone().or_else(|| image.config.history.last()?.comment.clone()).unwrap_or_default(),
         "Created": image.config.created.clone().unwrap_or_default(),
         "Config": with_defaults(config),
         "Version": "",
         "Author": image.config.author.clone().unwrap_or_default(),
         "Architecture": image.config.architecture,
+        "Variant": image.config.variant.clone().unwrap_or_default(),
         "Os": image.config.os,
         "Size": image.size,
         "VirtualSize": image.size,
-        "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": engine.store.lower_dirs(image).first()}},
+        "GraphDriver": {"Name": "overlay", "Data": data},
         "RootFS": {"Type": "layers", "Layers": image.layers},
         "Labels": image.config.config.labels,
-        "Annotations": {},
-        "ManifestType": "application/vnd.oci.image.manifest.v1+json",
+        "Annotations": manifest.get("annotations").cloned().unwrap_or_else(|| json!({})),
+        "ManifestType": kind.manifest(),
         "User": image.config.config.user,
         "History": history,
-        "NamesHistory": names,
+        "NamesHistory": engine.store.past_names(&image.id).into_iter().rev().collect::<Vec<_>>(),
     }))
+}
+
+/// All digests that an image is known by.
+pub fn digests(image: &Image) -> Vec<&str> {
+    std::iter::once(&image.digest).chain(&image.digests).map(String::as_str).collect()
+}
+
+/// The repositories of an image's names with each of its digests.
+pub fn repo_digests(image: &Image, names: &[&str]) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in names {
+        let (repository, _) = repository(name);
+        for digest in digests(image) {
+            let one = format!("{repository}@{digest}");
+            if !all.contains(&one) {
+                all.push(one);
+            }
+        }
+    }
+    all
+}
+
+/// RFC 3339 as Go writes it: `Z`, and no zeros at the end of a fraction.
+pub fn rfc3339(nanos: i64) -> String {
+    let text = format_nanos(nanos).replace("+00:00", "Z");
+    match (text.split_once('.'), text.ends_with('Z')) {
+        (Some((whole, fraction)), true) => {
+            let fraction = fraction.trim_end_matches('Z').trim_end_matches('0');
+            if fraction.is_empty() { format!("{whole}Z") } else { format!("{whole}.{fraction}Z") }
+        }
+        _ => text,
+    }
 }
 
 /// Fields that templates ask for even where the image has none.
@@ -371,6 +421,9 @@ fn with_defaults(mut config: Value) -> Value {
 
 /// A name's repository and tag.
 pub fn repository(name: &str) -> (String, String) {
+    if let Some((repository, _)) = name.split_once('@') {
+        return (self::repository(repository).0, "<none>".into());
+    }
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository.into(), tag.into()),
         _ => (name.into(), "<none>".into()),

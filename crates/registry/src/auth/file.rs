@@ -151,6 +151,23 @@ pub fn remove(path: &Path, key: &str) -> Result<bool, Error> {
     Ok(removed)
 }
 
+/// Removes all credentials of the file, and those that its helpers keep for the registries in it.
+pub fn remove_all(path: &Path) -> Result<(), Error> {
+    let mut document = read_document(path)?;
+    let keys: Vec<String> = ["auths", "credHelpers"]
+        .iter()
+        .filter_map(|part| document.get(*part).and_then(Value::as_object))
+        .flat_map(|entries| entries.keys().cloned())
+        .collect();
+    for key in keys {
+        if let Some(program) = helper_for(&document, &key) {
+            helper::erase(&program, host_of(&key))?;
+        }
+    }
+    document.insert("auths".into(), json!({}));
+    write_document(path, &document)
+}
+
 fn helper_for(document: &Map<String, Value>, key: &str) -> Option<String> {
     let helpers = document.get("credHelpers").and_then(Value::as_object);
     let own = helpers.and_then(|helpers| helpers.get(host_of(key)));

@@ -16,17 +16,24 @@ pub(super) struct Backoff {
     left: u32,
     total: u32,
     fixed: Option<Duration>,
+    what: String,
 }
 
 impl Backoff {
     pub(super) fn new(options: &Options) -> Self {
-        Self { left: options.retry, total: options.retry, fixed: options.retry_delay }
+        Self { left: options.retry, total: options.retry, fixed: options.retry_delay, what: String::new() }
+    }
+
+    /// What is tried, for those who wait.
+    pub(super) fn of(mut self, what: String) -> Self {
+        self.what = what;
+        self
     }
 
     /// At most one retry: for a place that has others to fall back to.
     pub(super) fn brief(options: &Options) -> Self {
         let total = options.retry.min(1);
-        Self { left: total, total, fixed: options.retry_delay }
+        Self { left: total, total, fixed: options.retry_delay, what: String::new() }
     }
 
     /// Waits if the error may pass; gives it back if it will not, or not in time.
@@ -39,6 +46,8 @@ impl Backoff {
             Retry::Backoff => self.fixed.unwrap_or_else(|| self.growing()),
         };
         self.left -= 1;
+        let tried = self.total - self.left;
+        log::warn!("Failed, retrying in {pause:?} ... ({tried}/{}). Error: {}{error}", self.total, self.what);
         thread::sleep(pause);
         Ok(())
     }

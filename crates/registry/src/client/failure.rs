@@ -53,6 +53,11 @@ pub(super) fn broken(call: &str, host: &str, error: io::Error) -> Error {
         }
     }
     let text = printable(&error.to_string());
+    // (as the system says it, without its number, in a sentence)
+    let text = match (error.raw_os_error(), text.split_once(" (os error")) {
+        (Some(_), Some((reason, _))) => reason.to_lowercase(),
+        _ => text,
+    };
     // The standard library has no kind for failed look-ups. Only a temporary one is worth another try.
     if text.contains("failed to lookup address") && !text.contains("emporary") {
         return Error::new(ErrorKind::Network, format!("{call}: no such host")).caused_by(error);
@@ -74,11 +79,11 @@ fn tls(call: &str, host: &str, error: &rustls::Error) -> Error {
             format!("put its CA into /etc/containers/certs.d/{host}/ca.crt, or {insecure}"),
         ),
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => (
-            format!("tls: failed to verify certificate: {error}"),
+            format!("tls: failed to verify certificate: x509: {error}"),
             format!("use a name that is in the certificate, or {insecure}"),
         ),
         rustls::Error::InvalidCertificate(_) => {
-            (format!("tls: failed to verify certificate: {error}"), insecure)
+            (format!("tls: failed to verify certificate: x509: {error}"), insecure)
         }
         other => (format!("tls: {other}"), insecure),
     };

@@ -169,7 +169,8 @@ pub(super) fn login(inner: &Inner, registry: &str, credentials: &Credentials) ->
         Backoff::new(&inner.options).run(|| access.expect(&Call::get("/v2/"), &mut Payload::Empty).map(drop));
     checked.map_err(|error| match error.kind() {
         ErrorKind::Unauthorized | ErrorKind::Denied => {
-            error.reworded("invalid username/password").context(format_args!("logging into {registry:?}"))
+            let error = error.reworded("invalid username/password").without_hint();
+            error.context(format_args!("logging into {registry:?}"))
         }
         _ => error.context(format_args!("authenticating creds for {registry:?}")),
     })

@@ -49,7 +49,8 @@ fn from_any_source<T>(
     for (index, source) in sources.into_iter().enumerate() {
         let backoff =
             if index == last { Backoff::new(&inner.options) } else { Backoff::brief(&inner.options) };
-        match attempt(&source, backoff) {
+        let what = format!("initializing source docker://{}: ", source.reference.clone().or_latest());
+        match attempt(&source, backoff.of(what)) {
             Ok(value) => {
                 lock(&inner.preferred).insert(reference.name(), source.clone());
                 return Ok((source, value));
@@ -114,8 +115,13 @@ fn resolve_at(
 fn fetch(access: &Access, reference: &Reference, size: Option<u64>) -> Result<Manifest, Error> {
     let tag = reference.tag().unwrap_or("latest");
     let wanted = reference.digest().map_or(tag, Digest::as_str);
-    let in_context =
-        |error: Error| error.context(format_args!("reading manifest {wanted} in {}", reference.name()));
+    let in_context = |error: Error| match error.kind() {
+        // (nothing was read, and nobody was asked)
+        ErrorKind::Tls | ErrorKind::Network => {
+            error.context(format_args!("pinging container registry {}", reference.registry()))
+        }
+        _ => error.context(format_args!("reading manifest {wanted} in {}", reference.name())),
+    };
     if size.is_some_and(|size| size > MANIFEST_MAX) {
         let message = format!("it has {} bytes, more than {MANIFEST_MAX}", size.unwrap_or_default());
         return Err(in_context(Error::new(ErrorKind::TooLarge, message)));

@@ -39,9 +39,16 @@ fn exists(access: &Access, repository: &Reference, digest: &Digest) -> Result<bo
     match reply.status() {
         StatusCode::NOT_FOUND => Ok(false),
         status if status.is_success() => Ok(true),
-        _ => Err(access
-            .refused(reply)
-            .context(format_args!("checking whether a blob {digest} exists in {}", repository.name()))),
+        _ => {
+            let refused = access.refused(reply);
+            // (a HEAD has no body that says more)
+            let refused = match refused.kind() {
+                ErrorKind::Unauthorized => refused.reworded("authentication required"),
+                _ => refused,
+            };
+            Err(refused
+                .context(format_args!("checking whether a blob {digest} exists in {}", repository.name())))
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! `images`
 
 use serde_json::{Value, json};
+use unroot_engine::Engine;
+use unroot_store::Image;
 
 use crate::Global;
-use crate::cli::{Args, Kind, Outcome, flag};
+use crate::cli::{Args, CliError, Kind, Outcome, flag};
+use crate::image_filter::Filters;
 use crate::output::{self, ago, formatted};
 use crate::verbs::Verb;
-use crate::view::repository;
+use crate::view::{self, repository};
 
 pub const VERB: Verb = Verb {
     names: &["images", "image ls", "image list"],
@@ -20,13 +23,14 @@ pub const VERB: Verb = Verb {
                 "filter",
                 'f',
                 Kind::Repeat,
-                "Those for which this holds: reference=, id=, dangling=, label=",
+                "Those for which this holds: reference=, id=, digest=, dangling=, intermediate=, label=, before=, since=, until=, containers=, manifest=, readonly=",
             ),
             flag("format", ' ', Kind::Value, "json, or a Go template"),
+            flag("history", ' ', Kind::Bool, "Show the names that images had"),
             flag("no-trunc", ' ', Kind::Bool, "Whole ids"),
             flag("noheading", 'n', Kind::Bool, "No headings"),
             flag("quiet", 'q', Kind::Bool, "Ids alone"),
-            flag("sort", ' ', Kind::Value, "By: created, id, repository, size, tag"),
+            flag("sort", ' ', Kind::Value, "By: created, id, repository, size, tag (default created)"),
         ]
     },
     interspersed: true,
@@ -34,103 +38,189 @@ pub const VERB: Verb = Verb {
     run,
 };
 
-const HEADINGS: [(&str, &str); 8] = [
+const HEADINGS: [(&str, &str); 12] = [
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
     ("ID", "IMAGE ID"),
+    ("Id", "ID"),
     ("Created", "CREATED"),
     ("Size", "SIZE"),
     ("Digest", "DIGEST"),
-    ("CreatedSince", "CREATED"),
-    ("CreatedAt", "CREATED"),
+    ("CreatedSince", "CREATED SINCE"),
+    ("CreatedAt", "CREATED AT"),
+    ("History", "HISTORY"),
+    ("Containers", "CONTAINERS"),
+    ("ReadOnly", "R/O"),
 ];
+
+/// A row: an image under one of its names.
+struct Row<'a> {
+    image: &'a Image,
+    names: Vec<&'a str>,
+    repository: String,
+    tag: String,
+}
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
+    let mut wanted: Vec<String> = args.all("filter").to_vec();
+    if let Some(word) = args.rest.first() {
+        if !wanted.is_empty() {
+            return Err(CliError::new("cannot specify an image and a filter(s)"));
+        }
+        wanted.push(format!("reference={word}"));
+    }
+    let sort = args.value("sort").unwrap_or("created");
+    if !["created", "id", "repository", "size", "tag"].contains(&sort) {
+        return Err(CliError::new(format!(
+            "invalid argument \"{sort}\" for \"--sort\" flag: \"{sort}\" is not a valid value.  Choose from: \"created, id, repository, size, tag\""
+        )));
+    }
+    let filters = Filters::parse(&engine, &wanted)?;
     let names = engine.store.names();
-    let only = match args.rest.first() {
-        Some(word) => match engine.local_image(word)? {
-            Some(named) => Some(named.image.id),
-            None => Some(format!("none is {word}")),
-        },
-        None => None,
-    };
-    let mut rows: Vec<Value> = Vec::new();
-    for image in engine.store.images().map_err(crate::cli::CliError::new)? {
-        if only.as_ref().is_some_and(|id| *id != image.id) {
-            continue;
-        }
-        let own: Vec<&String> = names.iter().filter(|(_, id)| *id == image.id).map(|(n, _)| n).collect();
-        let created = image.config.created.as_deref().and_then(unroot_monitor::log::parse_time).unwrap_or(0);
-        let age = format!("{} ago", ago((unroot_monitor::log::now() - created) / 1_000_000_000));
-        let shown: Vec<(String, String)> = if own.is_empty() {
-            vec![("<none>".into(), "<none>".into())]
-        } else {
-            own.iter().map(|n| repository(n)).collect()
-        };
-        for (repository, tag) in shown {
-            if !holds(args, &image, &format!("{repository}:{tag}"))? {
-                continue;
-            }
-            rows.push(json!({
-                "Repository": repository, "Tag": tag,
-                "ID": if args.is("no-trunc") { format!("sha256:{}", image.id) } else { image.id[..12].to_string() },
-                "Id": image.id, "Digest": image.digest, "Created": age, "CreatedSince": age, "CreatedAt": image.config.created, "CreatedTime": created,
-                "Size": output::size(image.size), "VirtualSize": image.size, "Bytes": image.size, "Names": own, "Labels": image.config.config.labels,
-                "Containers": 0, "ReadOnly": false, "Dangling": own.is_empty(), "History": own,
-            }));
-        }
+    let (images, broken) = engine.store.all_images();
+    for (id, why) in broken {
+        log::warn!(
+            "image {id} is damaged and not shown: {why}: {} system check --repair",
+            unroot_engine::program()
+        );
     }
-    match args.value("sort") {
-        Some("id") => rows.sort_by_key(|r| r["Id"].to_string()),
-        Some("repository") => rows.sort_by_key(|r| r["Repository"].to_string()),
-        Some("tag") => rows.sort_by_key(|r| r["Tag"].to_string()),
-        Some("size") => rows.sort_by_key(|r| r["Bytes"].as_u64()),
-        _ => {}
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for image in &images {
+        let own: Vec<&str> =
+            names.iter().filter(|(_, id)| *id == image.id).map(|(n, _)| n.as_str()).collect();
+        rows.extend(rows_of(image, &own, &filters));
     }
+    sorted(&mut rows, sort);
     if args.is("quiet") {
-        let mut seen = Vec::new();
-        for row in &rows {
-            let id = row["ID"].as_str().unwrap_or_default().to_string();
-            if !seen.contains(&id) {
-                output::line(&id);
-                seen.push(id);
+        let mut seen: Vec<&str> = Vec::new();
+        for row in rows {
+            if !seen.contains(&row.image.id.as_str()) {
+                output::line(shown_id(&row.image.id, args.is("no-trunc")));
+                seen.push(&row.image.id);
             }
         }
         return Ok(0);
     }
-    let default = if args.is("digests") {
-        "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
-    } else {
-        "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
-    };
-    formatted(args.value("format").unwrap_or(default), &rows, &HEADINGS, args.is("noheading"))?;
+    let mut default = String::from("table {{.Repository}}\t{{.Tag}}");
+    default += if args.is("digests") { "\t{{.Digest}}" } else { "" };
+    default += "\t{{.ID}}\t{{.Created}}\t{{.Size}}";
+    default += if args.is("history") { "\t{{.History}}" } else { "" };
+    let format = args.value("format").unwrap_or(&default);
+    let as_json = matches!(format.trim(), "json" | "{{json .}}" | "{{ json . }}");
+    // (who uses images is only looked for where it is shown)
+    let used = if as_json || format.contains("Containers") { users(&engine)? } else { Vec::new() };
+    let shown: Vec<Value> = rows
+        .iter()
+        .map(|row| match as_json {
+            true => as_json_shows(&engine, row, &used),
+            false => as_tables_show(&engine, row, &used, args.is("no-trunc")),
+        })
+        .collect();
+    formatted(format, &shown, &HEADINGS, args.is("noheading"))?;
     Ok(0)
 }
 
-fn holds(args: &Args, image: &unroot_store::Image, name: &str) -> Result<bool, crate::cli::CliError> {
-    for filter in args.all("filter") {
-        let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
-        let ok = match key {
-            "reference" => {
-                name == value
-                    || unroot_engine::plan::glob(value, name)
-                    || name.ends_with(&format!("/{value}"))
-                    || name
-                        .rsplit_once(':')
-                        .is_some_and(|(r, _)| r == value || r.ends_with(&format!("/{value}")))
-            }
-            "id" => image.id.starts_with(value.trim_start_matches("sha256:")),
-            "dangling" => (name == "<none>:<none>") == (value != "false"),
-            "label" => match value.split_once('=') {
-                Some((k, v)) => image.config.config.labels.get(k).is_some_and(|known| known == v),
-                None => image.config.config.labels.contains_key(value),
-            },
-            _ => return Err(crate::cli::CliError::new(format!("unsupported image filter \"{key}\""))),
-        };
-        if !ok {
-            return Ok(false);
-        }
+/// An image once for each tag; by its digests only if it has none.
+fn rows_of<'a>(image: &'a Image, own: &[&'a str], filters: &Filters) -> Vec<Row<'a>> {
+    if !filters.hold_for(image, own) {
+        return Vec::new();
     }
-    Ok(true)
+    let row = |(repository, tag): (String, String)| Row { image, names: own.to_vec(), repository, tag };
+    let matching: Vec<&str> =
+        own.iter().copied().filter(|name| filters.name_is_wanted(image, name)).collect();
+    let (tagged, untagged): (Vec<_>, Vec<_>) =
+        matching.iter().map(|name| repository(name)).partition(|(_, tag)| tag != "<none>");
+    if !tagged.is_empty() {
+        return tagged.into_iter().map(row).collect();
+    }
+    match untagged.into_iter().next() {
+        Some(first) => vec![row(first)],
+        None => vec![row(("<none>".into(), "<none>".into()))],
+    }
+}
+
+fn sorted(rows: &mut [Row<'_>], sort: &str) {
+    match sort {
+        "id" => rows.sort_by(|a, b| a.image.id.cmp(&b.image.id)),
+        "repository" => rows.sort_by(|a, b| (&a.repository, &a.tag).cmp(&(&b.repository, &b.tag))),
+        "tag" => rows.sort_by(|a, b| a.tag.cmp(&b.tag)),
+        "size" => rows.sort_by_key(|row| row.image.size),
+        _ => {}
+    }
+}
+
+fn shown_id(id: &str, whole: bool) -> String {
+    if whole { format!("sha256:{id}") } else { id[..12].to_string() }
+}
+
+/// Ids of the images of all containers.
+fn users(engine: &Engine) -> Result<Vec<String>, CliError> {
+    Ok(engine.containers()?.into_iter().filter_map(|r| Some(r.image?.id)).collect())
+}
+
+fn history(engine: &Engine, row: &Row<'_>) -> Vec<String> {
+    let mut past = engine.store.past_names(&row.image.id);
+    let now: Vec<String> = past.iter().filter(|n| row.names.contains(&n.as_str())).cloned().collect();
+    past.retain(|n| !now.contains(n));
+    now.into_iter().chain(past.into_iter().rev()).collect()
+}
+
+/// Nanoseconds since the epoch.
+pub fn created(image: &Image) -> i64 {
+    let said = image.config.created.as_deref().and_then(unroot_monitor::log::parse_time);
+    said.unwrap_or(if image.is_list { image.stored } else { 0 })
+}
+
+fn as_tables_show(engine: &Engine, row: &Row<'_>, used: &[String], whole: bool) -> Value {
+    let image = row.image;
+    let created = created(image);
+    let age = format!("{} ago", ago((unroot_monitor::log::now() - created) / 1_000_000_000));
+    let stamp = unroot_monitor::log::format_nanos(created);
+    let at = format!("{} {} +0000 UTC", &stamp[..10], &stamp[11..19]);
+    let size = output::human(image.size, 3);
+    let unit = size.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(size.len());
+    json!({
+        "Repository": row.repository, "Tag": row.tag,
+        "ID": shown_id(&image.id, whole), "Id": image.id,
+        "Digest": image.digest, "Digests": view::digests(image),
+        "Created": age, "CreatedSince": age, "CreatedAt": at, "CreatedTime": at,
+        "Size": format!("{} {}", &size[..unit], &size[unit..]), "VirtualSize": image.size, "SharedSize": 0,
+        "Names": row.names, "RepoTags": row.names, "RepoDigests": view::repo_digests(image, &row.names),
+        "Labels": image.config.config.labels,
+        "Containers": used.iter().filter(|id| **id == image.id).count(),
+        "ReadOnly": false, "Dangling": row.names.is_empty(), "IsManifestList": image.is_list,
+        "Arch": image.config.architecture, "Os": image.config.os, "ParentId": "",
+        "History": history(engine, row).join(", "),
+    })
+}
+
+fn as_json_shows(engine: &Engine, row: &Row<'_>, used: &[String]) -> Value {
+    let image = row.image;
+    let created = created(image);
+    let mut value = json!({
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": null,
+        "RepoDigests": view::repo_digests(image, &row.names),
+        "Size": image.size,
+        "SharedSize": 0,
+        "VirtualSize": image.size,
+        "Labels": image.config.config.labels,
+        "Containers": used.iter().filter(|id| **id == image.id).count(),
+        "Arch": image.config.architecture,
+        "Digest": image.digest,
+        "History": history(engine, row),
+        "IsManifestList": image.is_list,
+        "Names": row.names,
+        "Os": image.config.os,
+        "Created": created / 1_000_000_000,
+        "CreatedAt": view::rfc3339(created),
+    });
+    if row.names.is_empty()
+        && let Some(map) = value.as_object_mut()
+    {
+        map.insert("Dangling".into(), true.into());
+    }
+    value
 }

@@ -69,14 +69,13 @@ fn run(global: &Global, args: &Args) -> Outcome {
         empty_layer: false,
     };
     let check = |path: &str, uid: u64, gid: u64| ids.check(path, uid, gid);
-    let image = engine.store.import(source, image_config, history, &check, now).map_err(|e| match e {
-        unroot_store::Error::Ids(text) => CliError::from(ids.error(path, &text)),
-        other => CliError::new(other),
-    })?;
+    let names: Vec<String> = args.rest.get(1).map(|name| full_name(name)).transpose()?.into_iter().collect();
+    let image =
+        engine.store.import(source, image_config, history, &names, &check, now).map_err(|e| match e {
+            unroot_store::Error::Ids(text) => CliError::from(ids.error(path, &text)),
+            other => CliError::new(other),
+        })?;
     engine.dirs.events.image("import", &image.id, path);
-    if let Some(name) = args.rest.get(1) {
-        engine.store.tag(&image.id, &full_name(name)?).map_err(CliError::new)?;
-    }
     output::line(format!("sha256:{}", image.id));
     Ok(0)
 }

@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use unroot_engine::Engine;
+use unroot_engine::trust::Policy;
 use unroot_registry::Reference;
+use unroot_store::{Load, Progress};
 
 use crate::Global;
 use crate::cli::{Args, CliError, Kind, Outcome, flag};
 use crate::output;
+use crate::progress::Shown;
 use crate::verbs::Verb;
 
 pub const VERB: Verb = Verb {
@@ -32,37 +35,72 @@ fn run(global: &Global, args: &Args) -> Outcome {
             "cannot read from terminal, use command-line redirection or the --input flag",
         ));
     }
-    for (name, _) in load(&global.engine()?, args.value("input"))? {
+    let engine = global.engine()?;
+    let fetched = match args.value("input") {
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => Some(url),
+        _ => None,
+    };
+    let source = match (fetched, args.value("input")) {
+        (Some(url), _) => Source::Url(url),
+        (None, Some(path)) => Source::Path(path),
+        (None, None) => Source::Input,
+    };
+    for (name, _) in load(&engine, source, None, &Shown::new(args.is("quiet")))? {
         output::line(format!("Loaded image: {name}"));
     }
     Ok(0)
 }
 
-/// Loads an archive; names and ids of its images.
-pub fn load(engine: &Engine, path: Option<&str>) -> Result<Vec<(String, String)>, CliError> {
+/// Where an archive is.
+pub enum Source<'a> {
+    /// A file or a directory.
+    Path(&'a str),
+    /// A web server.
+    Url(&'a str),
+    /// Standard input.
+    Input,
+}
+
+/// Loads an archive, or of it only what has this name; names and ids of its images.
+pub fn load(
+    engine: &Engine,
+    source: Source<'_>,
+    only: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<Vec<(String, String)>, CliError> {
     let ids = engine.id_check()?;
     let check = |path: &str, uid: u64, gid: u64| ids.check(path, uid, gid);
+    let full = |name: &str| full_name(name).map_err(|e| e.text.unwrap_or_default());
     let now = unroot_monitor::log::now();
-    let loaded = match path {
-        Some(path) => engine.store.load(Path::new(path), &check, now),
-        None => engine.store.load_stream(std::io::stdin().lock(), &check, now),
+    let policy = Policy::load(&engine.policy_path())?;
+    let allows = |transport: &str| policy.check_transport(transport).map_err(|e| e.to_string());
+    let how = Load { ids: &check, now, progress, only, allows: &allows, full_name: &full };
+    let shown = match source {
+        Source::Path(path) | Source::Url(path) => path,
+        Source::Input => "-",
+    };
+    let loaded = match source {
+        Source::Path(path) => engine.store.load(Path::new(path), &how),
+        Source::Url(url) => {
+            engine.store.load_stream(unroot_registry::download(url).map_err(CliError::new)?, &how)
+        }
+        Source::Input => engine.store.load_stream(std::io::stdin().lock(), &how),
     };
     let loaded = loaded.map_err(|e| match e {
         unroot_store::Error::Ids(text) => CliError::from(ids.error("load", &text)),
+        unroot_store::Error::Io { call, error } if call.starts_with("open ") => {
+            CliError::new(format!("{call}: {}", unroot_engine::plan::reason(&error)))
+        }
         other => CliError::new(format!("payload does not match any of the supported image formats: {other}")),
     })?;
     let mut all = Vec::new();
     for image in loaded {
-        let id = image.image.id.clone();
-        engine.dirs.events.image("loadfromarchive", &id, path.unwrap_or("-"));
+        let id = image.image.id;
+        engine.dirs.events.image("loadfromarchive", &id, shown);
         if image.names.is_empty() {
             all.push((format!("sha256:{id}"), id.clone()));
         }
-        for name in image.names {
-            let name = full_name(&name)?;
-            engine.store.tag(&id, &name).map_err(CliError::new)?;
-            all.push((name, id.clone()));
-        }
+        all.extend(image.names.into_iter().map(|name| (name, id.clone())));
     }
     Ok(all)
 }

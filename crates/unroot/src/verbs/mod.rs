@@ -18,28 +18,41 @@ mod exists;
 mod explain;
 mod export;
 mod healthcheck;
+mod history;
 pub mod ids;
-mod images;
+mod image_mount;
+mod image_prune;
+mod image_trust;
+pub mod images;
 mod import;
 mod info;
 mod inspect;
 mod kill;
-mod load;
+pub mod load;
+mod login;
 mod logs;
 mod man;
+mod manifest;
 mod own;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
+mod search;
 mod secret;
 mod start;
 mod stop;
+mod system_check;
+mod system_df;
+mod system_prune;
 mod tag;
 mod top;
+mod tree;
 mod unshare;
 mod update;
 mod version;
@@ -91,22 +104,36 @@ pub const VERBS: &[&Verb] = &[
     &ids::VERB,
     &ids::CHECK,
     &ids::ALLOCATE,
+    &history::VERB,
     &images::VERB,
     &import::VERB,
     &info::VERB,
     &inspect::VERB,
     &kill::VERB,
     &load::VERB,
+    &login::LOGIN,
+    &login::LOGOUT,
     &logs::VERB,
     &man::VERB,
+    &manifest::CREATE,
+    &manifest::ADD,
+    &manifest::ANNOTATE,
+    &manifest::INSPECT,
+    &manifest::PUSH,
+    &manifest::REMOVE,
+    &manifest::DELETE,
+    &manifest::EXISTS,
     &own::VERB,
     &port::VERB,
     &ps::VERB,
     &pull::VERB,
+    &push::VERB,
     &restart::VERB,
     &rm::VERB,
     &rmi::VERB,
     &run::VERB,
+    &save::VERB,
+    &search::VERB,
     &start::VERB,
     &stop::VERB,
     &tag::TAG,
@@ -122,6 +149,15 @@ pub const VERBS: &[&Verb] = &[
     &exists::VOLUME,
     &inspect::CONTAINER,
     &inspect::IMAGE,
+    &image_mount::MOUNT,
+    &image_mount::UNMOUNT,
+    &image_prune::VERB,
+    &image_trust::SHOW,
+    &image_trust::SET,
+    &tree::VERB,
+    &system_check::VERB,
+    &system_df::VERB,
+    &system_prune::VERB,
     &secret::CREATE,
     &secret::LIST,
     &secret::INSPECT,

@@ -21,8 +21,8 @@ pub const VERB: Verb = Verb {
             flag("platform", ' ', Kind::Value, "For OS/ARCH[/VARIANT]"),
             flag("policy", ' ', Kind::Value, "When to pull: always, missing, never, newer"),
             flag("quiet", 'q', Kind::Bool, "Do not show how it goes"),
-            flag("retry", ' ', Kind::Value, "How often it is tried again"),
-            flag("retry-delay", ' ', Kind::Value, "Seconds between tries"),
+            flag("retry", ' ', Kind::Value, "How often to try again when performing pull (default 3)"),
+            flag("retry-delay", ' ', Kind::Value, "Pause between tries after pull failures"),
             flag("tls-verify", ' ', Kind::Bool, "Require HTTPS and verify certificates"),
             flag(
                 "userns",
@@ -40,6 +40,7 @@ pub const VERB: Verb = Verb {
 
 fn run(global: &Global, args: &Args) -> Outcome {
     use unroot_engine::spec::{ContainerSpec, PullPolicy, Root};
+    let args = &global.conf()?.fill(args)?;
     let engine = global.engine()?;
     let options = pull_options(args)?;
     let policy = match args.value("policy").unwrap_or("always").to_ascii_lowercase().as_str() {
@@ -52,7 +53,13 @@ fn run(global: &Global, args: &Args) -> Outcome {
     for word in &args.rest {
         let name = match word.split_once(':') {
             Some(("docker-archive" | "oci-archive" | "oci" | "dir", path)) => {
-                for id in super::load::load(&engine, Some(path))? {
+                // (`PATH:NAME`, where there is no such path)
+                let (path, only) = match path.split_once(':') {
+                    Some((before, name)) if !std::path::Path::new(path).exists() => (before, Some(name)),
+                    _ => (path, None),
+                };
+                let source = super::load::Source::Path(path);
+                for id in super::load::load(&engine, source, only, &Shown::new(args.is("quiet")))? {
                     output::line(id.1);
                 }
                 continue;

@@ -52,7 +52,7 @@ pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, C
     let id = &named.image.id;
     let names = engine.names_of(id);
     let by_name = names.contains(&named.name);
-    if by_name && names.len() > 1 && !force {
+    if by_name && names.len() > 1 {
         engine.store.untag(&named.name).map_err(CliError::new)?;
         engine.dirs.events.image("untag", id, &named.name);
         return Ok(vec![format!("Untagged: {}", named.name)]);
