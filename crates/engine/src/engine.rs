@@ -103,6 +103,11 @@ impl Engine {
         Ok(self.namespace.get_or_init(|| namespace))
     }
 
+    /// Its user namespace, if this process has entered it.
+    pub fn entered(&self) -> Option<&EngineNamespace> {
+        self.namespace.get()
+    }
+
     /// A container by name, id or the beginning of an id.
     pub fn find(&self, name: &str) -> Result<Record> {
         record::find(&self.dirs, name)

@@ -19,6 +19,7 @@ use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::health::Report;
 use crate::hooks::{Hooks, Stage};
+use crate::identity::{HostNames, map_text};
 use crate::limits;
 use crate::lock::Lock;
 use crate::record::Record;
@@ -284,7 +285,7 @@ impl Launch {
         let started = hook(Stage::Prestart).and_then(|()| made.start());
         match started.and_then(|child| hook(Stage::Poststart).map(|()| child)) {
             Ok(child) => {
-                self.dirs.events.container("start", &self.record);
+                self.tell_of_start(child.pid);
                 Ok(Started { pidfd: child.pidfd, pid, terminal })
             }
             Err(error) => {
@@ -292,6 +293,16 @@ impl Launch {
                 Err(error)
             }
         }
+    }
+
+    fn tell_of_start(&self, pid: u32) {
+        let around = (!self.engine_is_host).then_some(&self.engine_maps);
+        let seen = crate::identity::Identity::of(pid, around);
+        self.dirs.events.emit(Event {
+            host_user: seen.as_ref().map_or(String::new(), |i| HostNames::default().user(i.host_uid)),
+            id_map: seen.map_or(String::new(), |i| map_text(&i.maps.uid)),
+            ..Event::of_container("start", &self.record)
+        });
     }
 
     /// The maps of the process as the kernel has them; others than those that were asked for fail the start.

@@ -17,6 +17,7 @@ pub mod health;
 pub mod hello;
 pub mod hooks;
 mod host_tree;
+pub mod identity;
 pub mod image_mount;
 pub mod images;
 mod launch;

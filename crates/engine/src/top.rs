@@ -153,6 +153,8 @@ pub(crate) fn members<'a>(
 }
 
 struct Context {
+    /// The user namespace of the container's first process.
+    namespace: Option<std::path::PathBuf>,
     passwd: String,
     group: String,
     uptime: f64,
@@ -163,7 +165,22 @@ impl Context {
         let view = RootView::new(&[format!("/proc/{init}/root").into()]);
         let text = |path: &str| String::from_utf8_lossy(&view.read(path).unwrap_or_default()).into_owned();
         let uptime = fs::read_to_string("/proc/uptime").ok().and_then(|t| t.split('.').next()?.parse().ok());
-        Self { passwd: text("/etc/passwd"), group: text("/etc/group"), uptime: uptime.unwrap_or(0.0) }
+        let namespace = fs::read_link(format!("/proc/{init}/ns/user")).ok();
+        Self {
+            namespace,
+            passwd: text("/etc/passwd"),
+            group: text("/etc/group"),
+            uptime: uptime.unwrap_or(0.0),
+        }
+    }
+
+    /// Capabilities are over a user namespace: over another one than the container's they are worth nothing outside of it
+    /// (identity rule 5).
+    fn capabilities(&self, process: &Process, field: &str) -> String {
+        let own = fs::read_link(format!("/proc/{}/ns/user", process.pid)).ok();
+        let nested = own.is_some() && self.namespace.is_some() && own != self.namespace;
+        let names = capabilities(process.field(field));
+        if nested && names != "none" { format!("{names}[nested]") } else { names }
     }
 
     fn user(&self, process: &Process, host_uid: u32) -> String {
@@ -263,11 +280,11 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
         "pgid" => p.inner("NSpgid"),
         "comm" => printable(&p.comm),
         "args" | "command" => arguments(p),
-        "capamb" => capabilities(p.field("CapAmb")),
-        "capbnd" => capabilities(p.field("CapBnd")),
-        "capeff" => capabilities(p.field("CapEff")),
-        "capinh" => capabilities(p.field("CapInh")),
-        "capprm" => capabilities(p.field("CapPrm")),
+        "capamb" => context.capabilities(p, "CapAmb"),
+        "capbnd" => context.capabilities(p, "CapBnd"),
+        "capeff" => context.capabilities(p, "CapEff"),
+        "capinh" => context.capabilities(p, "CapInh"),
+        "capprm" => context.capabilities(p, "CapPrm"),
         "etime" => elapsed(context.uptime - started),
         "stime" => elapsed(context.uptime - started),
         "time" => elapsed(cpu),

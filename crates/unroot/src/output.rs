@@ -52,6 +52,8 @@ pub fn formatted(
     }
     let fail = CliError::new;
     if let Some(template) = format.strip_prefix("table ") {
+        // (values and headings may have blanks in them)
+        let template = &template.trim().replace("}} {{", "}}\t{{");
         let lines = rows
             .iter()
             .map(|row| template::render(template, row).map(|l| cells(&l)))

@@ -1,6 +1,7 @@
 //! Containers and images as `inspect` and `ps` show them: what is observed, in the form Podman's users know.
 
 use serde_json::{Value, json};
+use unroot_engine::identity::{HostNames, map_text};
 
 use unroot_engine::health::{Health, Report};
 use unroot_engine::{Engine, Record, State, Status};
@@ -41,9 +42,10 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
     };
     let mut labels = config.labels.clone();
     labels.extend(spec.labels.clone());
-    let maps = run.and_then(|r| r.maps.clone());
-    let observed = |m: &unroot_idmap::IdMap| {
-        m.extents().iter().map(|e| format!("{}:{}:{}", e.inside, e.outside, e.length)).collect::<Vec<_>>()
+    let seen = engine.identity(&state);
+    let lines = |map: fn(&unroot_idmap::IdMaps) -> &unroot_idmap::IdMap| {
+        let texts = seen.as_ref().map(|i| map_text(map(&i.maps)));
+        texts.map(|text| text.split(',').map(str::to_string).collect::<Vec<_>>())
     };
     Ok(json!({
         "Id": record.id,
@@ -91,7 +93,10 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         "NetworkSettings": {"Ports": ports, "IPAddress": "", "Gateway": "", "MacAddress": "", "SandboxKey": state.process().map(|p| format!("/proc/{}/ns/net", p.pid)).unwrap_or_default(), "Networks": {network_mode.split(':').next().unwrap_or_default(): {}}},
         "Namespace": "", "IsInfra": false, "IsService": false, "Pod": "", "Dependencies": [],
         "ExecIDs": unroot_engine::sessions::living(&engine.dirs, &record.id),
-        "IDMap": {"Observed": maps.is_some(), "UidMap": maps.as_ref().map(|m| observed(&m.uid)), "GidMap": maps.as_ref().map(|m| observed(&m.gid))},
+        "HostUser": seen.as_ref().map_or(String::new(), |i| HostNames::default().user(i.host_uid)),
+        "HostUid": seen.as_ref().map(|i| i.host_uid),
+        "HostGid": seen.as_ref().map(|i| i.host_gid),
+        "IDMap": {"Observed": seen.is_some(), "UidMap": lines(|m| &m.uid), "GidMap": lines(|m| &m.gid), "Owner": seen.as_ref().and_then(|i| i.owner)},
         "Config": {
             "Hostname": spec.process.hostname.clone().unwrap_or_else(|| record.short_id().to_string()),
             "User": spec.process.user.clone().unwrap_or_else(|| config.user.clone()),

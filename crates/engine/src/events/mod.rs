@@ -87,6 +87,12 @@ pub struct Event {
     /// Who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<Who>,
+    /// Who a container's process is on the host: a name, or a number where the host has none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub host_user: String,
+    /// Its id map as it was read, to the host.
+    #[serde(rename = "IDMap", skip_serializing_if = "String::is_empty")]
+    pub id_map: String,
 }
 
 fn is_zero(n: &u32) -> bool {

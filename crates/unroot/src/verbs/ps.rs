@@ -1,6 +1,7 @@
 //! `ps`
 
 use serde_json::{Value, json};
+use unroot_engine::identity::{HostNames, Identity, map_text};
 use unroot_engine::{Engine, Record, State};
 use unroot_monitor::log::format_nanos;
 
@@ -40,7 +41,7 @@ pub const VERB: Verb = Verb {
     run,
 };
 
-const HEADINGS: [(&str, &str); 18] = [
+const HEADINGS: [(&str, &str); 21] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -58,6 +59,9 @@ const HEADINGS: [(&str, &str); 18] = [
     ("Pid", "PID"),
     ("ExitCode", "EXITCODE"),
     ("HostUser", "HOST USER"),
+    ("HostUid", "HOST UID"),
+    ("IDMap", "ID MAP"),
+    ("User", "USER"),
     ("Pod", "POD ID"),
 ];
 
@@ -91,8 +95,18 @@ fn run(global: &Global, args: &Args) -> Outcome {
         });
         return Ok(0);
     }
-    let values: Vec<Value> =
+    let mut values: Vec<Value> =
         rows.iter().map(|(record, state)| row(&engine, record, state, args.is("no-trunc"))).collect();
+    // (it is read of each container's process: for those who ask)
+    if args
+        .value("format")
+        .is_some_and(|f| f.contains("json") || IDENTITY.iter().any(|column| f.contains(column)))
+    {
+        let mut names = HostNames::default();
+        for (value, (_, state)) in values.iter_mut().zip(&rows) {
+            identity(value, engine.identity(state), &mut names);
+        }
+    }
     match args.value("format") {
         Some(format) => formatted(format, &values, &HEADINGS, args.is("noheading"))?,
         None => formatted(
@@ -103,6 +117,16 @@ fn run(global: &Global, args: &Args) -> Outcome {
         )?,
     }
     Ok(0)
+}
+
+/// Columns that tell who a container's process is.
+const IDENTITY: [&str; 4] = ["HostUser", "HostUid", "User", "IDMap"];
+
+fn identity(row: &mut Value, seen: Option<Identity>, names: &mut HostNames) {
+    row["HostUser"] = seen.as_ref().map_or(String::new(), |i| names.user(i.host_uid)).into();
+    row["HostUid"] = seen.as_ref().map(|i| i.host_uid).into();
+    row["User"] = seen.as_ref().and_then(|i| i.uid).map_or(String::new(), |uid| uid.to_string()).into();
+    row["IDMap"] = seen.map_or(String::new(), |i| map_text(&i.maps.uid)).into();
 }
 
 fn sort(rows: &mut [(Record, State)], by: Option<&str>) -> Result<(), CliError> {
@@ -165,8 +189,6 @@ fn row(engine: &Engine, record: &Record, state: &State, whole: bool) -> Value {
         "Labels": spec.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","),
         "Mounts": spec.files.mounts.iter().map(|m| m.target.clone()).collect::<Vec<_>>().join(","),
         "Networks": spec.network.mode.clone().unwrap_or_else(|| "pasta".into()),
-        "HostUser": engine.user.name,
-        "IDMap": state.run.as_ref().and_then(|r| r.maps.as_ref()).map(|m| m.uid.to_string().trim().replace('\n', ",")).unwrap_or_default(),
         "Pod": "", "PodName": "", "IsInfra": false, "Size": "", "Restarts": 0,
     })
 }

@@ -23,6 +23,7 @@ mod life;
 mod limits;
 mod names;
 mod network;
+mod observed;
 mod registry;
 mod remote;
 mod restart;
