@@ -13,6 +13,7 @@ mod engine;
 mod error;
 pub mod events;
 pub mod exec;
+pub mod foreign;
 pub mod health;
 pub mod hello;
 pub mod hooks;

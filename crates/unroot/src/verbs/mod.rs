@@ -25,6 +25,7 @@ mod image_prune;
 mod image_trust;
 pub mod images;
 mod import;
+mod import_store;
 mod info;
 mod inspect;
 mod kill;
@@ -110,6 +111,7 @@ pub const VERBS: &[&Verb] = &[
     &info::VERB,
     &inspect::VERB,
     &kill::VERB,
+    &import_store::VERB,
     &load::VERB,
     &login::LOGIN,
     &login::LOGOUT,

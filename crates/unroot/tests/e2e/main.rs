@@ -15,6 +15,7 @@ mod explain;
 mod external;
 mod faults;
 mod files;
+mod foreign;
 mod health;
 mod host;
 mod identity;
