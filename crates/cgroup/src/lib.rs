@@ -113,6 +113,9 @@ pub fn enter_scope(uid: u32, scope: &systemd::Scope<'_>) -> Result<bool, Error> 
     Ok(true)
 }
 
+/// A process that hangs in the kernel is frozen when it comes back from there.
+const FREEZE_MILLISECONDS: u32 = 10_000;
+
 /// The group of the supervisor in a container's scope.
 const SUPERVISOR: &str = "supervisor";
 
@@ -232,11 +235,27 @@ impl Cgroup {
         text.lines().filter_map(|l| l.strip_prefix("oom_kill ")).any(|n| n.trim() != "0")
     }
 
-    /// Freezes or thaws it.
+    /// Freezes or thaws it, and waits until it is.
     pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
         let file = self.path.join("cgroup.freeze");
-        fs::write(&file, if frozen { "1" } else { "0" })
-            .map_err(|error| Error::Io { call: format!("write {}", file.display()), error })
+        let write = |value: &str| {
+            fs::write(&file, value)
+                .map_err(|error| Error::Io { call: format!("write {}", file.display()), error })
+        };
+        let wanted = if frozen { "frozen 1" } else { "frozen 0" };
+        write(if frozen { "1" } else { "0" })?;
+        for _ in 0..FREEZE_MILLISECONDS {
+            let events = fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
+            if events.lines().any(|line| line == wanted) || events.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if frozen {
+            write("0")?;
+        }
+        let call = format!("wait for \"{wanted}\" in {}", self.path.join("cgroup.events").display());
+        Err(Error::Io { call, error: io::ErrorKind::TimedOut.into() })
     }
 
     /// Ends what is left in it, and removes it.

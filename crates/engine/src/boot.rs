@@ -74,7 +74,8 @@ impl Engine {
             }
         }
         let all: Vec<&Record> = running.iter().collect();
-        crate::stop::stop_for_now(&self.dirs, &all, None, &|r| self.stop_signal(r))?;
+        let results = crate::stop::stop_for_now(&self.dirs, &all, None, &|r| self.stop_signal(r));
+        results.into_iter().collect::<Result<()>>()?;
         Ok(running)
     }
 }

@@ -3,7 +3,6 @@
 
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -225,13 +224,6 @@ impl Frozen {
         let Some(group) = unroot_cgroup::Cgroup::open(path) else { return Ok(None) };
         let frozen = Self(group);
         frozen.0.freeze(true).map_err(Error::engine)?;
-        for _ in 0..1000 {
-            let events = std::fs::read_to_string(path.join("cgroup.events")).unwrap_or_default();
-            if events.lines().any(|line| line == "frozen 1") {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
         Ok(Some(frozen))
     }
 }

@@ -199,8 +199,7 @@ impl Engine {
         for entry in fs::read_dir(self.dirs.names()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if let Some(id) = crate::record::id_of_name(&self.dirs, &name)
-                && !self.dirs.container(&id).exists()
-                && !is_being_made(&self.dirs, &id)
+                && crate::record::is_stale(&self.dirs, &name, &id)
             {
                 release_name(&self.dirs, &name, &id);
             }
@@ -379,7 +378,7 @@ impl Engine {
     pub fn remove(&self, record: &Record, force: bool, timeout: Option<u32>, volumes: bool) -> Result<()> {
         let state = State::observe(&self.dirs, &record.id)?;
         if state.is_live() {
-            if !force {
+            if !force && state.status != crate::Status::Initialized {
                 return Err(Error::state(format_args!(
                     "cannot remove container {} as it is {} - running or paused containers cannot be removed without force: container state improper",
                     record.id,
@@ -387,7 +386,10 @@ impl Engine {
                 )));
             }
             // from outside of any user namespace: the container's may be another one than ours would be
-            crate::stop::stop(&self.dirs, &[record], timeout, &|r| self.stop_signal(r))?;
+            for result in crate::stop::stop(&self.dirs, &[record], timeout, &|r| self.stop_signal(r)) {
+                // (what was lost is gone as well)
+                result.or_else(|e| if e.kind() == ErrorKind::Lost { Ok(()) } else { Err(e) })?;
+            }
         }
         self.enter()?;
         // (with --rm its monitor has removed it as it ended)
@@ -396,6 +398,20 @@ impl Engine {
             Err(e) if e.kind() == ErrorKind::NotFound && state.is_live() => Ok(()),
             Err(e) => Err(e),
         }
+    }
+
+    /// Frees what a container holds that has no process any more.
+    pub fn clean_up(&self, record: &Record) -> Result<()> {
+        self.enter_beside(Some(record), None)?;
+        let lock = Lock::take(&self.dirs, &record.id)?;
+        let state = State::observe(&self.dirs, &record.id)?;
+        if state.is_live() {
+            return Err(Error::state(format_args!(
+                "container {} is running or paused, refusing to clean up: container state improper",
+                record.id
+            )));
+        }
+        crate::remove::settle(&self.dirs, record, &lock)
     }
 
     fn remove_stopped(&self, record: &Record, lock: Lock, volumes: bool) -> Result<()> {

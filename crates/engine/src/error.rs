@@ -11,6 +11,8 @@ pub enum ErrorKind {
     NotFound,
     /// The object is in a state that forbids it: 125.
     State,
+    /// Its monitor was killed: 125.
+    Lost,
     /// Something of this name exists, or is in use: 125 (2 for `rmi`, as Podman).
     InUse,
     /// The command was found but cannot be executed: 126.

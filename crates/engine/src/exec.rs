@@ -87,7 +87,8 @@ impl Engine {
     /// Starts a command in a container.
     pub(crate) fn spawn_exec(&self, record: &Record, spec: &ExecSpec, stdio: Stdio) -> Result<Running> {
         let state = State::observe(&self.dirs, &record.id)?;
-        let Some(init) = state.process() else {
+        let runs = state.status != crate::Status::Initialized;
+        let Some(init) = state.process().filter(|_| runs) else {
             return Err(Error::state(
                 "can only create exec sessions on running containers: container state improper",
             ));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use unroot_cgroup::systemd::Scope;
 use unroot_cgroup::{Cgroup, DELEGATION_HINT};
 use unroot_idmap::{IdMaps, observe};
-use unroot_monitor::{Started, StdioEnds};
+use unroot_monitor::{Held, Started, StdioEnds};
 use unroot_network::{Mode, Pasta, PortMap};
 use unroot_runtime::spec::Spec;
 use unroot_runtime::{Request, Rootfs, Userns, external, seccomp};
@@ -25,7 +25,7 @@ use crate::lock::Lock;
 use crate::record::Record;
 use crate::remove::Leftover;
 use crate::spec::{FORMAT, Restart};
-use crate::state::{Exit, ProcessRef, Restarting, RunState, State, write_exit, write_run};
+use crate::state::{Exit, ProcessRef, Restarting, RunState, State, set_initialized, write_exit, write_run};
 
 /// Everything that the monitor needs to make the process.
 pub struct Launch {
@@ -115,7 +115,7 @@ impl Launch {
     }
 
     /// In the monitor: makes the process, its network and its state, and lets it go.
-    pub fn start(&self, ends: StdioEnds, restarts: u32) -> Result<Started> {
+    pub fn start(&self, ends: StdioEnds, restarts: u32, hold: bool) -> Result<Started<'_>> {
         // (`volatile` leaves a mark that forbids the next mount of the same work directory)
         let dir = self.dirs.container(&self.record.id);
         let parts = fs::read_dir(dir.join("parts")).into_iter().flatten().flatten().map(|part| part.path());
@@ -124,7 +124,7 @@ impl Launch {
         }
         let settings = limits::settings(&self.record.spec.limits)?;
         let cgroup = self.cgroup(&settings, restarts)?;
-        let started = self.start_in(ends, cgroup.as_ref(), &settings, restarts);
+        let started = self.start_in(ends, cgroup.as_ref(), &settings, restarts, hold);
         if let Err(error) = &started {
             if let Some(cgroup) = cgroup {
                 let _ = cgroup.remove();
@@ -210,7 +210,8 @@ impl Launch {
         group: Option<&Cgroup>,
         settings: &[unroot_cgroup::Setting],
         restarts: u32,
-    ) -> Result<Started> {
+        hold: bool,
+    ) -> Result<Started<'_>> {
         let spec = &self.record.spec;
         let cgroup = group.map(Cgroup::handle).transpose().map_err(Error::engine)?;
         let request = Request {
@@ -275,24 +276,32 @@ impl Launch {
         let helper = pasta.map(|p| p.wait_ready().map_err(network_error)).transpose()?.flatten();
         state.network_helper = helper.and_then(ProcessRef::of);
         state.started = unroot_monitor::log::now();
+        set_initialized(&self.dirs, &self.record.id, hold)?;
         write_run(&self.dirs, &self.record.id, &state)?;
         Engine::note_filled(&self.store, &self.filled);
         Report::begin(&self.dirs, &self.record);
         self.dirs.events.container("init", &self.record);
         self.write_pidfiles(pid)?;
-        let bundle = self.dirs.run_container(&self.record.id);
+        if hold {
+            let pidfd = made.handle().try_clone_to_owned().context(|| "dup of a pidfd".into())?;
+            let held = Waiting { launch: self, made, state };
+            return Ok(Started { pidfd, pid, terminal, held: Some(Box::new(held)) });
+        }
+        let pidfd = self.let_run(made).inspect_err(|_| {
+            let _ = fs::remove_file(self.dirs.run_container(&self.record.id).join("state.json"));
+        })?;
+        Ok(Started { pidfd, pid, terminal, held: None })
+    }
+
+    /// Lets the process go, between its hooks.
+    fn let_run(&self, made: Made) -> Result<std::os::fd::OwnedFd> {
+        let (bundle, pid) = (self.dirs.run_container(&self.record.id), made.pid());
         let hook = |stage: Stage| self.hooks.run(stage, &self.record.id, pid, &bundle, &self.spec);
         let started = hook(Stage::Prestart).and_then(|()| made.start());
-        match started.and_then(|child| hook(Stage::Poststart).map(|()| child)) {
-            Ok(child) => {
-                self.tell_of_start(child.pid);
-                Ok(Started { pidfd: child.pidfd, pid, terminal })
-            }
-            Err(error) => {
-                let _ = fs::remove_file(bundle.join("state.json"));
-                Err(error)
-            }
-        }
+        let child = started?;
+        hook(Stage::Poststart)?;
+        self.tell_of_start(pid);
+        Ok(child.pidfd)
     }
 
     fn tell_of_start(&self, pid: u32) {
@@ -358,6 +367,29 @@ impl Launch {
     }
 }
 
+/// A container's process that was made by `init`, until `start`.
+struct Waiting<'a> {
+    launch: &'a Launch,
+    made: Made,
+    state: RunState,
+}
+
+impl Held for Waiting<'_> {
+    fn descriptors(&self) -> Vec<std::os::fd::BorrowedFd<'_>> {
+        self.made.descriptors()
+    }
+
+    fn go(self: Box<Self>) -> std::result::Result<(), (u8, String)> {
+        let Self { launch, made, mut state } = *self;
+        let failed = |e: Error| (e.exit_code(), e.to_string());
+        let (dirs, id) = (&launch.dirs, &launch.record.id);
+        state.started = unroot_monitor::log::now();
+        write_run(dirs, id, &state).map_err(failed)?;
+        set_initialized(dirs, id, false).map_err(failed)?;
+        launch.let_run(made).map(drop).map_err(failed)
+    }
+}
+
 /// A container's process that waits to be let go.
 enum Made {
     Own(unroot_runtime::Init),
@@ -369,6 +401,20 @@ impl Made {
         match self {
             Self::Own(init) => init.pid(),
             Self::External(made) => made.pid(),
+        }
+    }
+
+    fn descriptors(&self) -> Vec<std::os::fd::BorrowedFd<'_>> {
+        match self {
+            Self::Own(init) => init.descriptors(),
+            Self::External(made) => made.descriptors(),
+        }
+    }
+
+    fn handle(&self) -> std::os::fd::BorrowedFd<'_> {
+        match self {
+            Self::Own(init) => init.handle(),
+            Self::External(made) => made.handle(),
         }
     }
 
@@ -424,7 +470,10 @@ fn network_error(error: unroot_network::Error) -> Error {
 /// In the monitor, after the end: what was held is freed, the exit is recorded, and with `--rm` all goes but the files
 /// that are returned. Each step is taken whatever the others did.
 pub fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: bool) -> Option<Leftover> {
-    let Launch { store, dirs, record, .. } = launch;
+    let Launch { store, dirs, .. } = launch;
+    // (it may have been renamed or updated since)
+    let now = Record::read(dirs, &launch.record.id).ok().flatten();
+    let record = now.as_ref().unwrap_or(&launch.record);
     let run = State::observe(dirs, &record.id).ok().and_then(|s| s.run);
     let mut oom = false;
     if let Some(program) = &record.spec.runtime {
@@ -462,9 +511,7 @@ pub fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again:
         let _ = Restarting::write(dirs, &record.id, monitor);
     }
     let _ = write_exit(dirs, &record.id, &record_of_exit);
-    if let Ok(Some(record)) = Record::read(dirs, &record.id) {
-        Report::end(dirs, &record);
-    }
+    Report::end(dirs, record);
     dirs.events.emit(Event { exit_code: Some(exit.code), ..Event::of_container("died", record) });
     dirs.events.container("cleanup", record);
     let lock = record.spec.remove.then(|| Lock::take(dirs, &record.id).ok()).flatten()?;

@@ -435,7 +435,7 @@ fn base_mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
 }
 
 /// A mount of the user's, with the defaults of its kind.
-fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
+pub(crate) fn user_mount(wanted: &crate::spec::Mount) -> Result<Mount> {
     let has = |name: &str| wanted.options.iter().any(|o| o == name);
     let mut options: Vec<String> = wanted
         .options

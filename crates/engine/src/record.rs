@@ -10,6 +10,7 @@ use unroot_idmap::IdMaps;
 
 use crate::dirs::{Dirs, read_json};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Lock;
 use crate::spec::ContainerSpec;
 
 /// A container as it is kept: written once, at creation; replaced by rename and update.
@@ -112,6 +113,7 @@ pub fn find(dirs: &Dirs, wanted: &str) -> Result<Record> {
     }
     if let Some(id) = id_of_name(dirs, wanted)
         && let Some(record) = Record::read(dirs, &id)?
+        && record.name == wanted
     {
         return Ok(record);
     }
@@ -156,7 +158,7 @@ pub fn claim_name(dirs: &Dirs, name: &str, id: &str) -> Result<()> {
             Err(e) => return Err(Error::engine(format_args!("symlink {} -> {id}: {e}", link.display()))),
         }
         let Some(owner) = id_of_name(dirs, name) else { continue };
-        if dirs.container(&owner).exists() || crate::create::is_being_made(dirs, &owner) {
+        if !is_stale(dirs, name, &owner) {
             return Err(Error::new(
                 ErrorKind::InUse,
                 format_args!(
@@ -168,6 +170,16 @@ pub fn claim_name(dirs: &Dirs, name: &str, id: &str) -> Result<()> {
         release_name(dirs, name, &owner);
     }
     Err(Error::engine(format_args!("the container name \"{name}\" changes hands too fast")))
+}
+
+/// A name's link is nobody's: its container is neither there nor being made, or it has another name and nobody is just
+/// giving it this one.
+pub fn is_stale(dirs: &Dirs, name: &str, id: &str) -> bool {
+    let otherwise = || Record::read(dirs, id).is_ok_and(|r| r.is_some_and(|r| r.name != name));
+    match dirs.container(id).exists() {
+        false => !crate::create::is_being_made(dirs, id),
+        true => otherwise() && matches!(Lock::try_take(dirs, id), Ok(Some(_lock)) if otherwise()),
+    }
 }
 
 /// Gives a name back, if it is still this container's.

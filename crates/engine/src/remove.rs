@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::mount::UnmountFlags;
+
 use crate::dirs::Dirs;
 use crate::error::{Context as _, Error, Result};
 use crate::lock::Lock;
@@ -57,6 +59,8 @@ pub struct Leftover {
 impl Leftover {
     /// Deletes them.
     pub fn delete(self) -> Result<()> {
+        // (what `mount` has mounted is not to be emptied)
+        let _ = rustix::mount::unmount(self.run.join(crate::roots::MERGED), UnmountFlags::DETACH);
         let run = remove_tree(&self.run);
         remove_tree(&self.kept).and(run)
     }

@@ -21,6 +21,20 @@ pub fn note(dirs: &Dirs, container: &str, session: &str, process: &OwnedFd) -> R
     write_json(&dir.join("exec_pid"), &process)
 }
 
+/// Forgets a session that has ended.
+pub fn forget(dirs: &Dirs, container: &str, session: &str) -> Result<()> {
+    let dir = dirs.container(container).join("exec").join(session);
+    if !is_id(session) || !dir.exists() {
+        return Err(Error::not_found(format_args!(
+            "no exec session with ID {session} found in container {container}: no such exec session"
+        )));
+    }
+    match living(dirs, container).iter().any(|s| s == session) {
+        true => Err(Error::state(format_args!("exec session {session} runs: its process has not ended"))),
+        false => Ok(()),
+    }
+}
+
 /// Ids of the sessions that live.
 pub fn living(dirs: &Dirs, container: &str) -> Vec<String> {
     let entries = fs::read_dir(dirs.container(container).join("exec")).into_iter().flatten().flatten();

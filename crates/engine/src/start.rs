@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use unroot_monitor::log::{Driver, Writer};
+use unroot_monitor::log::{self, Driver, Writer};
 use unroot_monitor::{Checks, Config as MonitorConfig, Stdin};
 use unroot_network::{Mode, PortMap};
 use unroot_runtime::{Userns, seccomp};
@@ -26,32 +26,59 @@ use crate::plan::{self, Facts, reason};
 use crate::record::Record;
 use crate::remove::Leftover;
 use crate::spec::{Namespace, Restart, Root};
-use crate::state::{Exit, State, write_exit};
+use crate::state::{Exit, State, Status, write_exit};
 use crate::users::{self, ResolvedUser};
 use crate::{limits, netfiles};
 
 impl Engine {
     /// Starts a container; the socket to its monitor, on which its output comes if `attached`.
     pub fn start(&self, record: &Record, image: Option<Named>, attached: bool) -> Result<UnixStream> {
+        self.launch(record, image, attached, false)
+    }
+
+    /// Makes a container's process, and does not let it go.
+    pub fn init(&self, record: &Record) -> Result<()> {
+        self.launch(record, None, false, true).map(drop)
+    }
+
+    /// Lets the process go that waits.
+    fn let_go(&self, record: &Record, attached: bool) -> Result<UnixStream> {
+        let directory = self.dirs.run_container(&record.id);
+        let mut socket = unroot_monitor::attach::connect_to(&directory, attached).map_err(monitor_error)?;
+        unroot_monitor::attach::let_go(&mut socket).map_err(monitor_error)?;
+        if attached {
+            self.dirs.events.container("attach", record);
+        }
+        crate::sdnotify::tell(&self.dirs, record, attached)?;
+        Ok(socket)
+    }
+
+    fn launch(
+        &self,
+        record: &Record,
+        image: Option<Named>,
+        attached: bool,
+        hold: bool,
+    ) -> Result<UnixStream> {
         self.enter()?;
         let lock = Lock::take(&self.dirs, &record.id)?;
         let state = State::observe(&self.dirs, &record.id)?;
+        if state.status == Status::Initialized && !hold {
+            return self.let_go(record, attached);
+        }
+        if state.is_live() && hold {
+            return Err(Error::state(format_args!(
+                "container {} has already been created in runtime: container state improper",
+                record.id
+            )));
+        }
         if state.is_live() {
             return Err(Error::state(format_args!("container {} is already running", record.id)));
         }
         crate::remove::settle(&self.dirs, record, &lock)?;
-        let image = match (&record.image, image) {
-            (Some(wanted), None) => {
-                let image = self.store.image_by_id(&wanted.id).map_err(Error::engine)?;
-                let image = image.ok_or_else(|| {
-                    Error::not_found(format_args!(
-                        "image {} of container {} is gone: image not known",
-                        wanted.name, record.name
-                    ))
-                })?;
-                Some(Named { image, name: wanted.name.clone() })
-            }
-            (_, image) => image,
+        let image = match image {
+            Some(image) => Some(image),
+            None => self.image_of(record)?,
         };
         make_dir(&self.dirs.run_container(&record.id))?;
         crate::state::forget_unwanted(&self.dirs, &record.id);
@@ -89,7 +116,8 @@ impl Engine {
                 let locks =
                     again.map_or_else(|| launch.take_again().map(|l| (l, Vec::new())), Ok).map_err(failed)?;
                 clock.replace(Clock::default());
-                let result = launch.start(ends, restarts.get().count);
+                let count = restarts.get().count;
+                let result = launch.start(ends, count, hold && count == 0);
                 drop(locks);
                 result.map_err(failed)
             },
@@ -117,7 +145,9 @@ impl Engine {
                 if attached {
                     self.dirs.events.container("attach", record);
                 }
-                crate::sdnotify::tell(&self.dirs, record, attached)?;
+                if !hold {
+                    crate::sdnotify::tell(&self.dirs, record, attached)?;
+                }
                 Ok(socket)
             }
             Err(error) => {
@@ -138,26 +168,41 @@ impl Engine {
     }
 
     fn open_log(&self, record: &Record) -> Result<Writer> {
-        let log = &record.spec.log;
-        let driver = match log.driver.as_deref().unwrap_or("k8s-file") {
+        let driver = match record.spec.log.driver.as_deref().unwrap_or("k8s-file") {
             "k8s-file" => Driver::K8sFile,
             "json-file" => Driver::JsonFile,
+            "journald" => Driver::Journald,
             "none" | "passthrough" | "passthrough-tty" => Driver::None,
             other => {
                 return Err(Error::engine(format_args!(
-                    "running container with log driver {other}: invalid log driver: it is k8s-file, json-file, none, passthrough"
+                    "running container with log driver {other}: invalid log driver: it is k8s-file, json-file, journald, none, passthrough"
                 )));
             }
         };
+        if driver == Driver::Journald && !log::journal::is_there() {
+            return Err(Error::engine(
+                "running container with log driver journald: there is no journal: /run/systemd/journal/socket is not there",
+            )
+            .with_hint("--log-driver k8s-file"));
+        }
         let path = self.log_path(record);
-        let max_size = log
-            .options
-            .iter()
-            .rev()
-            .find_map(|o| o.strip_prefix("max-size="))
-            .and_then(crate::limits::parse_decimal_size);
-        Writer::open(driver, &path, max_size)
-            .map_err(|e| Error::engine(format_args!("open log {}: {}", path.display(), reason(&e))))
+        let option = |name: &str| {
+            let options = record.spec.log.options.iter().rev();
+            options.into_iter().find_map(|o| o.strip_prefix(name)?.strip_prefix('='))
+        };
+        Writer::open(log::Options {
+            driver,
+            path: path.clone(),
+            max_size: option("max-size").and_then(crate::limits::parse_decimal_size),
+            max_files: option("max-file").and_then(|n| n.parse().ok()).unwrap_or(0),
+            compress: option("compress") == Some("true"),
+            fields: log::journal::Fields {
+                id: record.id.clone(),
+                name: record.name.clone(),
+                tag: option("tag").unwrap_or_default().to_string(),
+            },
+        })
+        .map_err(|e| Error::engine(format_args!("open log {}: {}", path.display(), reason(&e))))
     }
 
     /// Where a container's log is.
@@ -275,7 +320,7 @@ impl Engine {
             }
             _ => None,
         };
-        let rootfs = self.rootfs_of(record, image, mounts_all, skeleton)?;
+        let rootfs = self.rootfs(record, image, mounts_all, skeleton)?;
         let ports = record
             .ports
             .iter()

@@ -8,6 +8,8 @@
 //!                                        ▼   │                               ▼  ▼
 //!                                       Paused                         Running  (nothing)
 //! ```
+//! `init` makes the process and does not let it go: Initialized, from which `start` leads to Running.
+//!
 //! A container with a restart policy is Restarting between its end and its next start, which its monitor makes;
 //! `stop`, `start` and `rm` take that from the monitor, by the lock and `restarting.json`.
 //!
@@ -155,6 +157,8 @@ pub fn is_unwanted(dirs: &Dirs, id: &str) -> bool {
 pub enum Status {
     /// Never started.
     Created,
+    /// Its process is made, and waits to be let go.
+    Initialized,
     /// It has a process.
     Running,
     /// It has one, which is frozen.
@@ -172,6 +176,7 @@ impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Created => "created",
+            Status::Initialized => "initialized",
             Status::Running => "running",
             Status::Paused => "paused",
             Status::Stopping => "stopping",
@@ -232,7 +237,7 @@ impl State {
 
     /// It has a process.
     pub fn is_live(&self) -> bool {
-        matches!(self.status, Status::Running | Status::Paused | Status::Stopping)
+        matches!(self.status, Status::Initialized | Status::Running | Status::Paused | Status::Stopping)
     }
 
     /// The first process, while it lives.
@@ -242,7 +247,9 @@ impl State {
 }
 
 fn live_status(dirs: &Dirs, id: &str, run: &RunState) -> Status {
-    if run.cgroup.as_deref().is_some_and(is_frozen) {
+    if dirs.run_container(id).join(INITIALIZED).exists() {
+        Status::Initialized
+    } else if run.cgroup.as_deref().is_some_and(is_frozen) {
         Status::Paused
     } else if dirs.run_container(id).join("stopping").exists() {
         Status::Stopping
@@ -255,6 +262,21 @@ fn is_frozen(cgroup: &str) -> bool {
     fs::read_to_string(format!("{cgroup}/cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
+/// Is there while the process waits to be let go.
+const INITIALIZED: &str = "initialized";
+
+/// Says that the process waits to be let go, or does not any more.
+pub fn set_initialized(dirs: &Dirs, id: &str, waits: bool) -> Result<()> {
+    let file = dirs.run_container(id).join(INITIALIZED);
+    match waits {
+        true => crate::dirs::write_file(&file, b"", 0o600),
+        false => {
+            let _ = fs::remove_file(file);
+            Ok(())
+        }
+    }
+}
+
 /// Says that the container has a process.
 pub fn write_run(dirs: &Dirs, id: &str, state: &RunState) -> Result<()> {
     write_json(&dirs.run_container(id).join("state.json"), state)
@@ -263,7 +285,7 @@ pub fn write_run(dirs: &Dirs, id: &str, state: &RunState) -> Result<()> {
 /// Records an exit, then says that there is no process.
 pub fn write_exit(dirs: &Dirs, id: &str, exit: &Exit) -> Result<()> {
     write_json(&dirs.container(id).join("exit.json"), exit)?;
-    for name in ["state.json", "stopping", "attach.sock"] {
+    for name in ["state.json", "stopping", "attach.sock", INITIALIZED] {
         let _ = fs::remove_file(dirs.run_container(id).join(name));
     }
     Ok(())

@@ -9,10 +9,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::dirs::{Dirs, write_file};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::lock::Lock;
 use crate::record::Record;
 use crate::spec::Restart;
-use crate::state::{ProcessRef, Restarting, State, Status, write_unwanted};
+use crate::state::{ProcessRef, Restarting, RunState, State, Status, write_unwanted};
 
 /// Seconds from the request to end until the kill.
 pub const TIMEOUT: u32 = 10;
@@ -73,13 +74,14 @@ fn send(process: &OwnedFd, signal: i32) -> std::result::Result<(), Errno> {
 }
 
 /// Stops containers, all at once: the stop signal to each, then after the timeout SIGKILL; and waits until their
-/// monitors have recorded the exits. Those that do not run are left as they are.
+/// monitors have recorded the exits. Those that do not run are left as they are; one that is paused cannot hear a
+/// signal, and is killed. What became of each, in their order.
 pub fn stop(
     dirs: &Dirs,
     records: &[&Record],
     timeout: Option<u32>,
     signal_of: &dyn Fn(&Record) -> i32,
-) -> Result<()> {
+) -> Vec<Result<()>> {
     records.iter().for_each(|record| crate::boot::forget(dirs, &record.id));
     stop_for_now(dirs, records, timeout, signal_of)
 }
@@ -90,61 +92,105 @@ pub(crate) fn stop_for_now(
     records: &[&Record],
     timeout: Option<u32>,
     signal_of: &dyn Fn(&Record) -> i32,
-) -> Result<()> {
-    let mut stopping = Vec::new();
-    for record in records {
+) -> Vec<Result<()>> {
+    let begun = Instant::now();
+    let asked: Vec<Result<Option<Stopping<'_>>>> =
+        records.iter().map(|record| Stopping::ask(dirs, record, timeout, &|| signal_of(record))).collect();
+    // (all are killed before any is waited for)
+    let killed: Vec<Result<Option<Stopping<'_>>>> = asked
+        .into_iter()
+        .map(|one| one.and_then(|s| s.map(|s| s.kill_late(begun).map(|()| s)).transpose()))
+        .collect();
+    killed.into_iter().map(|one| one?.map_or(Ok(()), |s| s.finish(dirs))).collect()
+}
+
+/// A container that has been asked to end.
+struct Stopping<'a> {
+    record: &'a Record,
+    run: RunState,
+    process: Option<OwnedFd>,
+    seconds: u32,
+    signal: i32,
+}
+
+impl<'a> Stopping<'a> {
+    /// None if it does not run.
+    fn ask(
+        dirs: &Dirs,
+        record: &'a Record,
+        timeout: Option<u32>,
+        signal: &dyn Fn() -> i32,
+    ) -> Result<Option<Self>> {
         let state = State::observe(dirs, &record.id)?;
         if state.stale {
-            crate::remove::settle(dirs, record, &crate::lock::Lock::take(dirs, &record.id)?)?;
-            return Err(Error::state(format_args!(
-                "container {} conmon exited prematurely, exit code could not be retrieved: conmon process killed: its monitor was killed, and the container with it",
-                record.id
-            )));
+            crate::remove::settle(dirs, record, &Lock::take(dirs, &record.id)?)?;
+            return Err(Error::new(
+                ErrorKind::Lost,
+                format_args!(
+                    "container {} conmon exited prematurely, exit code could not be retrieved: conmon process killed: its monitor was killed, and the container with it",
+                    record.id
+                ),
+            ));
         }
         if state.status == Status::Restarting {
-            crate::remove::settle(dirs, record, &crate::lock::Lock::take(dirs, &record.id)?)?;
+            crate::remove::settle(dirs, record, &Lock::take(dirs, &record.id)?)?;
         }
-        let Some(run) = state.run.clone().filter(|_| state.is_live()) else { continue };
+        let is_live = state.is_live();
+        let Some(run) = state.run.filter(|_| is_live) else { return Ok(None) };
         write_unwanted(dirs, &record.id);
-        if state.status == Status::Paused {
-            return Err(Error::state(format_args!("container {} is paused: unpause it first", record.id)));
-        }
-        let seconds = timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(TIMEOUT));
+        let seconds = match state.status {
+            Status::Paused | Status::Initialized => 0,
+            _ => timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(TIMEOUT)),
+        };
         let process = open_process(run.process);
         let _ = write_file(&dirs.run_container(&record.id).join("stopping"), b"", 0o600);
-        let signal = signal_of(record);
+        let signal = signal();
         if let Some(process) = process.as_ref().filter(|_| seconds != 0) {
             send(process, signal)
                 .context(|| format!("sending signal {signal} to container {}", record.id))?;
         }
-        stopping.push((*record, run, process, seconds, signal));
+        Ok(Some(Self { record, run, process, seconds, signal }))
     }
-    let begun = Instant::now();
-    for (record, run, process, seconds, signal) in &stopping {
-        let Some(process) = process else { continue };
-        let left = Duration::from_secs((*seconds).into()).saturating_sub(begun.elapsed());
-        if *seconds != 0 && wait_end(process, Some(left))? {
-            continue;
+
+    /// When its time is up.
+    fn kill_late(&self, begun: Instant) -> Result<()> {
+        let Some(process) = &self.process else { return Ok(()) };
+        let left = Duration::from_secs(self.seconds.into()).saturating_sub(begun.elapsed());
+        if self.seconds != 0 && wait_end(process, Some(left))? {
+            return Ok(());
         }
-        if *seconds != 0 {
-            warn_of_kill(record, *signal, *seconds);
+        if self.seconds != 0 {
+            warn_of_kill(self.record, self.signal, self.seconds);
         }
-        kill_hard(run.cgroup.as_deref(), process)?;
+        kill_hard(self.run.cgroup.as_deref(), process)
     }
-    for (record, run, process, ..) in &stopping {
-        if let Some(process) = process
+
+    fn finish(&self, dirs: &Dirs) -> Result<()> {
+        if let Some(process) = &self.process
             && !wait_end(process, Some(Duration::from_secs(30)))?
         {
-            let _ = fs::remove_file(dirs.run_container(&record.id).join("stopping"));
+            let _ = fs::remove_file(dirs.run_container(&self.record.id).join("stopping"));
             return Err(Error::engine(format_args!(
                 "container {} did not end within 30 seconds of SIGKILL: its process {} is stuck in the kernel",
-                record.id, run.process.pid
+                self.record.id, self.run.process.pid
             )));
         }
-        wait_recorded(dirs, record, run.monitor)?;
-        dirs.events.container("stop", record);
+        wait_recorded(dirs, self.record, self.run.monitor)?;
+        dirs.events.container("stop", self.record);
+        Ok(())
     }
-    Ok(())
+}
+
+/// Refuses what only containers that are not paused can do.
+pub fn refuse_paused(dirs: &Dirs, record: &Record, what: &str) -> Result<()> {
+    match State::observe(dirs, &record.id)?.status {
+        Status::Paused => Err(Error::state(format_args!(
+            "can only {what} created or running containers. {} is in state paused: container state improper",
+            record.id
+        ))
+        .with_hint(format_args!("{} unpause {}", crate::program(), record.name))),
+        _ => Ok(()),
+    }
 }
 
 /// Said on standard error, as Podman does.
@@ -176,7 +222,7 @@ fn wait_recorded(dirs: &Dirs, record: &Record, monitor: ProcessRef) -> Result<()
     // (a container that ended by itself just before may be about to be started again: not any more)
     while !wait_end(&handle, Some(Duration::from_millis(if restarts { 50 } else { 60_000 })))? {
         if restarts && Restarting::read(dirs, &record.id)?.is_some() {
-            return crate::remove::settle(dirs, record, &crate::lock::Lock::take(dirs, &record.id)?);
+            return crate::remove::settle(dirs, record, &Lock::take(dirs, &record.id)?);
         }
         if begun.elapsed() < Duration::from_secs(60) {
             continue;

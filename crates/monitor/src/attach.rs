@@ -70,6 +70,14 @@ pub fn tell_update(directory: &Path) -> Result<(), Error> {
     stream.write_all(&message).map_err(|_| Error::Lost)
 }
 
+/// Has the process let go that waits; what comes then, comes on the same stream.
+pub fn let_go(stream: &mut UnixStream) -> Result<(), Error> {
+    let mut message = Vec::new();
+    frame::push(&mut message, b'g', b"");
+    stream.write_all(&message).map_err(|_| Error::Lost)?;
+    wait_started(stream).map(drop)
+}
+
 /// Waits for the exit code, and shows nothing.
 pub fn wait_exit(stream: UnixStream) -> Result<i32, Error> {
     let quiet = Options {

@@ -39,6 +39,8 @@ pub enum Said {
     EndOfInput,
     /// What the container is to be like has changed.
     Update,
+    /// The process that waits is to be let go.
+    Go,
     /// The size of its window: rows, columns.
     Size(u16, u16),
 }
@@ -119,6 +121,7 @@ impl Client {
                         (b'i', data) => said.push(Said::Input(data.to_vec())),
                         (b'z', _) => said.push(Said::EndOfInput),
                         (b'u', _) => said.push(Said::Update),
+                        (b'g', _) => said.push(Said::Go),
                         (b'w', &[a, b, c, d]) => {
                             said.push(Said::Size(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])))
                         }

@@ -15,6 +15,7 @@
 //! | `z` | end of standard input | `o`, `e` | standard output, standard error |
 //! | `w` | rows and columns, u16 each | `q` | exit code, i32: all is recorded and cleaned |
 //! | `u` | what the monitor was told at the start has changed | | |
+//! | `g` | let the process go that waits: `S` or `X` is the answer | | |
 
 pub mod attach;
 mod checks;
@@ -28,7 +29,7 @@ mod supervise;
 pub mod terminal;
 
 pub use checks::Checks;
-pub use supervise::{Config, Exit, Started, Stdin, StdioEnds, fork};
+pub use supervise::{Config, Exit, Held, Started, Stdin, StdioEnds, fork};
 
 /// What went wrong with streams.
 #[derive(Debug, thiserror::Error)]

@@ -68,14 +68,24 @@ pub struct StdioEnds {
     pub stderr: Option<OwnedFd>,
 }
 
+/// A process that waits to be let go, which somebody asks for by a frame `g`.
+pub trait Held {
+    /// What it holds open.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+    /// Lets it go, or says why it cannot be: exit code and text.
+    fn go(self: Box<Self>) -> Result<(), (u8, String)>;
+}
+
 /// A container that was started.
-pub struct Started {
+pub struct Started<'a> {
     /// Its first process.
     pub pidfd: OwnedFd,
     /// The number of that.
     pub pid: u32,
     /// The master of its terminal.
     pub terminal: Option<OwnedFd>,
+    /// It waits to be let go.
+    pub held: Option<Box<dyn Held + 'a>>,
 }
 
 /// How its first process ended.
@@ -92,12 +102,12 @@ pub struct Exit {
 /// container is to be started again, if at all; neither may hold descriptors from one call to the next. `last` is what
 /// nobody needs to wait for: it comes when everyone who waits for the end was told of it.
 /// Returns in the caller, with the socket to the monitor, on which [`wait_started`] is to be called next.
-pub fn fork(
+pub fn fork<'a>(
     config: Config,
-    start: impl FnMut(StdioEnds) -> Result<Started, (u8, String)>,
+    start: impl FnMut(StdioEnds) -> Result<Started<'a>, (u8, String)>,
     finish: impl FnMut(Exit) -> Option<Duration>,
     last: impl FnOnce(),
-    checks: Checks<'_>,
+    checks: Checks<'a>,
 ) -> Result<UnixStream, Error> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(failed("socketpair"))?;
@@ -172,12 +182,12 @@ fn pipes(config: &Config) -> Result<(StdioEnds, Pipes), Error> {
     Ok((ends, ours))
 }
 
-fn live(
+fn live<'a>(
     mut config: Config,
     socket: OwnedFd,
-    mut start: impl FnMut(StdioEnds) -> Result<Started, (u8, String)>,
+    mut start: impl FnMut(StdioEnds) -> Result<Started<'a>, (u8, String)>,
     mut finish: impl FnMut(Exit) -> Option<Duration>,
-    mut schedule: Schedule<'_>,
+    mut schedule: Schedule<'a>,
 ) {
     let refuse = |code: u8, text: &str| {
         let mut message = Vec::new();
@@ -271,6 +281,9 @@ struct Monitor<'a> {
     timed_out: bool,
     schedule: Schedule<'a>,
     notify: Option<Proxy>,
+    held: Option<Box<dyn Held + 'a>>,
+    /// It could not be let go: what its exit code is to be.
+    failed: Option<i32>,
 }
 
 impl<'a> Monitor<'a> {
@@ -278,7 +291,7 @@ impl<'a> Monitor<'a> {
         config: &mut Config,
         pipes: Pipes,
         (listener, notify): (OwnedFd, Option<Proxy>),
-        started: Started,
+        started: Started<'a>,
         schedule: Schedule<'a>,
     ) -> Self {
         let (outputs, input) = match &started.terminal {
@@ -305,6 +318,8 @@ impl<'a> Monitor<'a> {
             timed_out: false,
             schedule,
             notify,
+            held: started.held,
+            failed: None,
         }
     }
 
@@ -321,9 +336,10 @@ impl<'a> Monitor<'a> {
         keep.extend(self.outputs.iter().flatten().map(|fd| fd.as_fd()));
         keep.extend(self.terminal.as_ref().map(|fd| fd.as_fd()));
         keep.extend(self.input.descriptor());
-        keep.extend(self.log.descriptor());
+        keep.extend(self.log.descriptors());
         keep.extend(self.schedule.child());
         keep.extend(self.notify.as_ref().map(Proxy::descriptor));
+        keep.extend(self.held.iter().flat_map(|held| held.descriptors()));
         keep.extend(kept.iter().map(|fd| fd.as_fd()));
         close_all_but(&keep);
     }
@@ -350,13 +366,20 @@ impl<'a> Monitor<'a> {
             if ready.listener {
                 self.accept();
             }
-            let mut said = Vec::new();
-            for (client, readable) in self.clients.iter_mut().zip(ready.clients) {
+            let (mut said, mut asks) = (Vec::new(), None);
+            for (n, (client, readable)) in self.clients.iter_mut().zip(ready.clients).enumerate() {
                 if readable {
+                    let before = said.len();
                     client.read(&mut said);
+                    if said[before..].iter().any(|s| matches!(s, Said::Go)) {
+                        asks = Some(n);
+                    }
                 }
             }
             said.into_iter().for_each(|said| self.hear(said));
+            if let Some(client) = asks {
+                self.let_go(client);
+            }
             self.input.flush();
             if let Some(notify) = &self.notify {
                 notify.forward();
@@ -452,10 +475,27 @@ impl<'a> Monitor<'a> {
             Said::Input(data) => self.input.push(&data),
             Said::EndOfInput => self.input.end(),
             Said::Update => self.schedule.ask(),
+            Said::Go => {}
             Said::Size(rows, columns) => {
                 if let Some(master) = &self.terminal {
                     terminal::set_size(master, rows, columns);
                 }
+            }
+        }
+    }
+
+    /// Lets the process go that waits, and tells who has asked for it.
+    fn let_go(&mut self, client: usize) {
+        let Some(held) = self.held.take() else { return };
+        match held.go() {
+            Ok(()) => {
+                self.schedule.begin();
+                self.clients[client].queue(b'S', &self.pid.to_le_bytes());
+            }
+            Err((code, text)) => {
+                self.failed = Some(code.into());
+                let data: Vec<u8> = [code].into_iter().chain(text.bytes()).collect();
+                self.clients[client].queue(b'X', &data);
             }
         }
     }
@@ -480,7 +520,7 @@ impl<'a> Monitor<'a> {
             }
         };
         // as Podman has it for a container that --timeout ended
-        let code = if self.timed_out { -1 } else { code };
+        let code = if self.timed_out { -1 } else { self.failed.unwrap_or(code) };
         Exit { code, finished: crate::log::now() }
     }
 

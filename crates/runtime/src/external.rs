@@ -5,7 +5,7 @@
 //! the parent of the container's process, which the runtime leaves behind.
 
 use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio as Streams};
 
@@ -241,6 +241,16 @@ fn mappings(map: &IdMap, around: &IdMap) -> Result<Vec<Mapping>, Error> {
 }
 
 impl Made {
+    /// What it holds open.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        [self.handle()].into_iter().chain(self.terminal.as_ref().map(|fd| fd.as_fd())).collect()
+    }
+
+    /// A handle on it.
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
     /// Its number.
     pub fn pid(&self) -> u32 {
         self.child.pid

@@ -24,9 +24,11 @@ pub mod seccomp;
 mod spawn;
 pub mod spec;
 
-pub use mounts::stop_propagation_at;
+pub use mounts::{stop_propagation, stop_propagation_at};
 pub use process::{StartError, Stdio};
-pub use rootfs::{Rootfs, Shift, bind_namespace, can_refer, can_shift, mount_read_only};
+pub use rootfs::{
+    Rootfs, Shift, bind_namespace, can_refer, can_shift, mount_on, mount_read_only, mount_root_of,
+};
 pub use spawn::{Init, Request, Userns, spawn};
 
 /// What went wrong before the process could be told anything.

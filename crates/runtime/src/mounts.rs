@@ -176,7 +176,7 @@ fn of_process(source: &str) -> Option<(&str, &str)> {
 }
 
 /// A copy of a mount in another process's mount namespace, which has to be entered for that.
-fn clone_elsewhere(pid: &str, path: &str) -> Result<OwnedFd, SyscallError> {
+pub fn clone_elsewhere(pid: &str, path: &str) -> Result<OwnedFd, SyscallError> {
     let open = |pid: &str| {
         let path = format!("/proc/{pid}/ns/mnt");
         rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())

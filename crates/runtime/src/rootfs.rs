@@ -223,6 +223,32 @@ pub fn attach(mount: &OwnedFd, target: &OwnedFd, what: &str) -> Result<(), Sysca
         .map_err(|e| SyscallError::new(format!("move_mount({what})"), e))
 }
 
+/// The root filesystem with mounts below it, on a directory of the caller's mount namespace; a handle on the root.
+/// What a mount needs is made, as at the start of a container.
+pub fn mount_on(
+    rootfs: &Rootfs,
+    mounts: &[crate::spec::Mount],
+    place: &Path,
+) -> Result<OwnedFd, SyscallError> {
+    // (`volatile` leaves a mark that forbids the next mount of the same work directory)
+    if let Rootfs::Overlay { upper: Some((_, work)), .. } = rootfs {
+        let _ = std::fs::remove_dir_all(work.join("work/incompat"));
+    }
+    let prepared = mounts.iter().map(crate::mounts::prepare).collect::<Result<Vec<_>, _>>()?;
+    let root = rootfs.detached()?;
+    attach(&root, &open_path(place)?, &format!("rootfs on {}", place.display()))?;
+    for mount in &prepared {
+        crate::mounts::make(&root, mount)?;
+    }
+    Ok(root)
+}
+
+/// A copy of what another process has as its root, on a directory of the caller's mount namespace.
+pub fn mount_root_of(pid: u32, place: &Path) -> Result<(), SyscallError> {
+    let tree = crate::mounts::clone_elsewhere(&pid.to_string(), "")?;
+    attach(&tree, &open_path(place)?, &format!("root of process {pid} on {}", place.display()))
+}
+
 /// A handle on a path of the host.
 pub fn open_path(path: &Path) -> Result<OwnedFd, SyscallError> {
     rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())

@@ -439,6 +439,17 @@ impl Init {
         self.netns.as_ref().map(|fd| fd.as_fd())
     }
 
+    /// What it holds open.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let own = [self.child.pidfd.as_fd(), self.socket.as_fd()];
+        own.into_iter().chain(self.network_namespace()).collect()
+    }
+
+    /// A handle on it.
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
     fn tell(&self, word: u8) -> Result<(), SyscallError> {
         rustix::net::send(&self.socket, &[word], rustix::net::SendFlags::NOSIGNAL)
             .map(drop)

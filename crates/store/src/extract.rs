@@ -31,6 +31,16 @@ use crate::{Call as _, Error, Result, invalid};
 const MAX_ENTRIES: u64 = 20_000_000;
 const MAX_XATTR: usize = 64 << 10;
 
+/// How a tar that is no layer is unpacked.
+pub struct Unpack<'a> {
+    /// Whose a file becomes, of what the tar says; or why it cannot.
+    pub owner: &'a dyn Fn(u32, u32) -> std::result::Result<(u32, u32), String>,
+    /// A directory may be replaced by something else, and something else by a directory.
+    pub overwrite: bool,
+    /// What the directory is called in errors.
+    pub shown: &'a Path,
+}
+
 /// Extracts one layer.
 pub struct Extractor<'a> {
     root: OwnedFd,
@@ -44,6 +54,7 @@ pub struct Extractor<'a> {
     recorder: Option<Recorder>,
     /// A link leads to the current directory.
     is_linked: bool,
+    how: Option<&'a Unpack<'a>>,
     entries: u64,
     max_uid: u32,
     max_gid: u32,
@@ -93,6 +104,11 @@ impl<'a> Extractor<'a> {
         Ok(Self::of(root, ids, false))
     }
 
+    /// Files that are no layer, over what is in an open directory; devices are left out.
+    pub fn over(root: OwnedFd, ids: IdCheck<'a>, how: &'a Unpack<'a>) -> Self {
+        Self { how: Some(how), ..Self::of(root, ids, false) }
+    }
+
     fn of(root: OwnedFd, ids: IdCheck<'a>, is_layer: bool) -> Self {
         Self {
             root,
@@ -103,6 +119,7 @@ impl<'a> Extractor<'a> {
             is_layer,
             recorder: None,
             is_linked: false,
+            how: None,
             entries: 0,
             max_uid: 0,
             max_gid: 0,
@@ -162,8 +179,9 @@ impl<'a> Extractor<'a> {
         if let Some(rest) = name.as_bytes().strip_prefix(b".wh.").filter(|_| self.is_layer) {
             return self.whiteout(rest, &shown);
         }
+        let what = if self.is_layer { "layer entry" } else { "entry" };
         self.make(entry, &path, name, &meta).map_err(|e| match e {
-            Error::Io { call, error } => Error::Io { call: format!("layer entry {shown:?}: {call}"), error },
+            Error::Io { call, error } => Error::Io { call: format!("{what} {shown:?}: {call}"), error },
             other => other,
         })
     }
@@ -209,6 +227,10 @@ impl<'a> Extractor<'a> {
                 .map_err(|_| Error::Invalid(format!("layer entry {shown:?}: id {id} has more than 32 bits")))
         };
         let (uid, gid) = (narrow(uid)?, narrow(gid)?);
+        let (uid, gid) = match self.how {
+            Some(how) => (how.owner)(uid, gid).map_err(|e| Error::Ids(format!("{shown}: {e}")))?,
+            None => (uid, gid),
+        };
         self.max_uid = self.max_uid.max(uid);
         self.max_gid = self.max_gid.max(gid);
         if self.uids.len() < MOST_IDS && self.gids.len() < MOST_IDS {
@@ -330,9 +352,24 @@ impl<'a> Extractor<'a> {
         match unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR | Errno::PERM) => {
+                self.may_replace(name)?;
                 remove_tree(dir, name).call(|| format!("layer: remove directory {name:?}"))
             }
             Err(e) => Err(e).call(|| format!("layer: unlink {name:?}")),
+        }
+    }
+
+    /// A directory and something else are in each other's way.
+    fn may_replace(&self, name: &OsStr) -> Result<()> {
+        match self.how.filter(|how| !how.overwrite) {
+            None => Ok(()),
+            Some(how) => {
+                let parent = self.parent.as_ref().map_or(Path::new(""), |(path, _)| path);
+                let path = how.shown.join(parent).join(name);
+                invalid(format!(
+                    "error creating {path:?}: one of a directory and another file is there: file exists"
+                ))
+            }
         }
     }
 
@@ -416,6 +453,7 @@ impl<'a> Extractor<'a> {
             Err(Errno::EXIST) => match open(self.current()) {
                 Ok(dir) => Ok(dir),
                 Err(_) => {
+                    self.may_replace(name)?;
                     self.clear(self.current(), name)?;
                     mkdirat(self.current(), name, Mode::from_raw_mode(0o700)).call(|| "mkdir".into())?;
                     open(self.current())
@@ -439,10 +477,17 @@ impl<'a> Extractor<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = |parent: &OwnedFd| openat(parent, name, flags, Mode::from_raw_mode(0o600));
         let fd = match open(self.current()) {
-            Err(Errno::EXIST) => {
-                self.clear(self.current(), name)?;
-                open(self.current())
-            }
+            Err(Errno::EXIST) => match self.clear(self.current(), name) {
+                // (something is mounted on it, as on /etc/hosts of a container: it is written to)
+                Err(Error::Io { error, .. }) if !self.is_layer && is_busy(&error) => {
+                    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    openat(self.current(), name, flags, Mode::empty())
+                }
+                cleared => {
+                    cleared?;
+                    open(self.current())
+                }
+            },
             other => other,
         }
         .call(|| "create".into())?;
@@ -505,6 +550,10 @@ impl<'a> Extractor<'a> {
         linkat(&dir, target_name, self.current(), name, AtFlags::empty())
             .call(|| format!("hard link to {target:?}, which has to be earlier in the same layer"))
     }
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
 }
 
 fn times(seconds: i64, nanos: i64) -> Timestamps {

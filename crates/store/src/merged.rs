@@ -80,6 +80,19 @@ impl<'a> Tree<'a> {
         Ok(Self { parts: opened, style })
     }
 
+    /// A directory that is open.
+    pub fn of(dir: OwnedFd, owners: Option<Shift<'a>>) -> Self {
+        Self { parts: vec![(dir, owners)], style: Style::Plain }
+    }
+
+    /// One thing in it.
+    pub fn entry(&self, name: &OsStr) -> Result<Node> {
+        let (dir, owners) = &self.parts[0];
+        let stat =
+            statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("stat {}", name.display()))?;
+        Ok(Node { name: name.into(), stat, owner: owner_of(&stat, *owners), part: 0 })
+    }
+
     /// The directory itself.
     pub fn node(&self) -> Result<Node> {
         let (dir, owners) = &self.parts[0];

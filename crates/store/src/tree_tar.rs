@@ -13,6 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags, fgetxattr, flistxattr, fstat, openat, r
 use tar::{Builder, EntryType, Header};
 
 use crate::extract::Extractor;
+pub use crate::extract::Unpack;
 use crate::layer::IdCheck;
 use crate::merged::{Node, Part, Style, Tree};
 use crate::{Call as _, Result, pipe};
@@ -43,6 +44,42 @@ pub fn write(
         .call(|| "write tar".into())?;
     export.directory(tree, top)?;
     export.tar.into_inner().and_then(|mut out| out.flush()).call(|| "write tar".into())
+}
+
+/// Writes a tar of one thing in a directory, under a name; `None` is all that is in the directory, and not itself.
+pub fn write_one(tree: &Tree<'_>, one: Option<(&OsStr, &OsStr)>, into: impl Write) -> Result<()> {
+    let mut export =
+        Export { tar: Builder::new(into), links: HashMap::new(), is_layer: false, wanted: &|_, _| true };
+    match one {
+        Some((name, shown)) => export.one(tree, Path::new(shown), &tree.entry(name)?)?,
+        None => export.directory(tree, Path::new(""))?,
+    }
+    export.tar.into_inner().and_then(|mut out| out.flush()).call(|| "write tar".into())
+}
+
+/// Unpacks a tar over what is in an open directory, as [`import`] does.
+pub fn unpack(dir: OwnedFd, source: impl Read, how: &Unpack<'_>) -> Result<()> {
+    let all = |_: &str, _: u64, _: u64| Ok(());
+    let mut extractor = Extractor::over(dir, &all, how);
+    let mut plain = pipe::decompressed(source).call(|| "read tar".into())?;
+    extractor.extract(&mut plain)?;
+    extractor.finish()?;
+    io::copy(&mut plain, &mut io::sink()).call(|| "read tar".into()).map(drop)
+}
+
+/// A stream begins as a tar does, compressed or not: what was read to see that comes again.
+pub fn peek<'a>(source: impl Read + 'a) -> io::Result<Option<Box<dyn Read + 'a>>> {
+    let mut plain = pipe::decompressed(source)?;
+    let mut start = Vec::with_capacity(512);
+    (&mut plain).take(512).read_to_end(&mut start)?;
+    let sum = |range: std::ops::Range<usize>| start[range].iter().map(|b| u32::from(*b)).sum::<u32>();
+    let is_tar = start.len() == 512 && {
+        // (the sum's own field counts as blanks)
+        let found = sum(0..148) + 8 * u32::from(b' ') + sum(156..512);
+        Header::from_byte_slice(&start).cksum().is_ok_and(|stated| stated == found)
+            || start.iter().all(|b| *b == 0)
+    };
+    Ok(is_tar.then(|| Box::new(io::Cursor::new(start).chain(plain)) as Box<dyn Read + 'a>))
 }
 
 /// Unpacks a tar, compressed or not, over what is in a directory. It may be hostile: nothing leads out of the

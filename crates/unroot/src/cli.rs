@@ -196,7 +196,22 @@ pub fn parse(flags: &[Flag], words: &[String], interspersed: bool) -> Result<Arg
 }
 
 /// The same flag has several names.
-const ALIASES: [(&str, &str); 2] = [("net", "network"), ("dns-opt", "dns-option")];
+const ALIASES: [(&str, &str); 13] = [
+    ("net", "network"),
+    ("dns-opt", "dns-option"),
+    ("healthcheck-command", "health-cmd"),
+    ("healthcheck-interval", "health-interval"),
+    ("healthcheck-retries", "health-retries"),
+    ("healthcheck-start-period", "health-start-period"),
+    ("healthcheck-timeout", "health-timeout"),
+    ("namespace", "ns"),
+    ("storage", "external"),
+    ("notruncate", "no-trunc"),
+    ("override-arch", "arch"),
+    ("override-os", "os"),
+    // (of verbs that have no such flag of their own)
+    ("timeout", "time"),
+];
 
 fn find<'a>(flags: &'a [Flag], name: &str) -> Option<&'a Flag> {
     flags.iter().find(|f| f.long == name).or_else(|| {

@@ -6,6 +6,7 @@
 
 mod cli;
 mod conf;
+mod filters;
 mod glob;
 mod health_flags;
 mod hints;

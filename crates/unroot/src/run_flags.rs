@@ -204,6 +204,15 @@ fn add_variable(all: &mut Vec<(String, String)>, text: &str) -> Result<(), CliEr
     Ok(())
 }
 
+/// A signal by name or number, with a dash before it or none.
+pub fn signal(text: &str) -> Result<i32, CliError> {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    unroot_sys::signal::parse(text).ok_or_else(|| match text.parse::<i64>() {
+        Ok(number) if number != 0 => CliError::new("valid signals are 1 through 64"),
+        _ => CliError::new(format!("invalid signal: {text}")),
+    })
+}
+
 /// `--ulimit`
 pub fn ulimits(args: &Args) -> Result<Vec<Ulimit>, CliError> {
     args.all("ulimit").iter().map(|t| ulimit(t)).collect()
@@ -521,13 +530,7 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
 }
 
 fn fill_life(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
-    spec.life.stop_signal = match args.value("stop-signal") {
-        Some(text) => Some(
-            unroot_sys::signal::parse(text).ok_or_else(|| CliError::new(format!("invalid signal: {text}")))?
-                as u32,
-        ),
-        None => None,
-    };
+    spec.life.stop_signal = args.value("stop-signal").map(signal).transpose()?.map(i32::cast_unsigned);
     spec.life.stop_timeout = args.number("stop-timeout")?;
     spec.life.restart = args.value("restart").unwrap_or("no").parse().map_err(CliError::new)?;
     if spec.remove && spec.life.restart != Restart::No {

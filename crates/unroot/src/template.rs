@@ -269,7 +269,16 @@ fn command(words: &[String], piped: Option<Value>, dot: &Value, scope: &Scope<'_
     let is_function = name.chars().next().is_some_and(char::is_alphabetic)
         && !matches!(name.as_str(), "true" | "false" | "nil");
     if !is_function {
-        return operand(name, dot, scope);
+        return match (rest, name.strip_suffix(".Label")) {
+            ([], _) => operand(name, dot, scope),
+            ([label], Some(object)) => {
+                let object = if object.is_empty() { dot.clone() } else { operand(object, dot, scope)? };
+                let labels = fields(&object, ".Labels")?;
+                let found = labels.get(show(&operand(label, dot, scope)?)).map(show);
+                Ok(found.unwrap_or_default().into())
+            }
+            _ => Err(format!("template: can't give argument to non-function {name}")),
+        };
     }
     let mut arguments = rest.iter().map(|w| operand(w, dot, scope)).collect::<Result<Vec<_>, _>>()?;
     arguments.extend(piped);

@@ -285,21 +285,115 @@ fn ports(record: &Record) -> Value {
     Value::Object(all)
 }
 
-/// Published ports as `ps` shows them.
-pub fn ports_text(record: &Record) -> String {
-    let ports = record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten();
-    ports
-        .map(|p| {
-            format!(
-                "{}:{}->{}/{}",
-                p.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()),
-                p.host,
-                p.container,
-                p.protocol
-            )
+/// Ports one after the other that are published in the same way.
+struct PortRange {
+    host_ip: Option<std::net::IpAddr>,
+    host: u16,
+    container: u16,
+    protocol: String,
+    length: u16,
+}
+
+fn port_ranges(record: &Record) -> Vec<PortRange> {
+    let mut ports: Vec<PortMap> =
+        record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten().collect();
+    ports.sort_by_key(|p| (p.host_ip.map(|ip| ip.to_string()), p.protocol.to_string(), p.host, p.container));
+    let mut ranges: Vec<PortRange> = Vec::new();
+    for port in ports {
+        let next = |r: &PortRange| {
+            (r.host_ip, r.host + r.length, r.container + r.length)
+                == (port.host_ip, port.host, port.container)
+                && r.protocol == port.protocol.to_string()
+        };
+        match ranges.last_mut().filter(|r| next(r)) {
+            Some(range) => range.length += 1,
+            None => ranges.push(PortRange {
+                host_ip: port.host_ip,
+                host: port.host,
+                container: port.container,
+                protocol: port.protocol.to_string(),
+                length: 1,
+            }),
+        }
+    }
+    ranges
+}
+
+/// Published ports as `ps --format json` has them.
+pub fn ports_json(record: &Record) -> Value {
+    let one = |r: &PortRange| {
+        json!({
+            "host_ip": r.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            "container_port": r.container,
+            "host_port": r.host,
+            "range": r.length,
+            "protocol": r.protocol,
         })
-        .collect::<Vec<_>>()
-        .join(", ")
+    };
+    port_ranges(record).iter().map(one).collect()
+}
+
+/// Ports that the image or `--expose` tells of: number -> protocols.
+pub fn exposed(engine: &Engine, record: &Record) -> Value {
+    let image = record.image.as_ref().and_then(|i| engine.store.image_by_id(&i.id).ok().flatten());
+    let of_image = image.map(|i| i.config.config.exposed_ports).unwrap_or_default();
+    let mut all: std::collections::BTreeMap<u16, Vec<String>> = std::collections::BTreeMap::new();
+    for text in of_image.keys().chain(&record.spec.network.expose) {
+        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
+        for port in first..=last {
+            let protocols = all.entry(port).or_default();
+            if !protocols.iter().any(|p| p == protocol) {
+                protocols.push(protocol.to_string());
+            }
+        }
+    }
+    match all.is_empty() {
+        true => Value::Null,
+        false => json!(all),
+    }
+}
+
+/// Ports as `ps` shows them: published ones, then those that are only exposed.
+pub fn ports_text(engine: &Engine, record: &Record) -> String {
+    let span = |first: u16, length: u16| match length {
+        1 => first.to_string(),
+        _ => format!("{first}-{}", first + (length - 1)),
+    };
+    let ranges = port_ranges(record);
+    let mut texts: Vec<String> = ranges
+        .iter()
+        .map(|r| {
+            let ip = r.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string());
+            format!("{ip}:{}->{}/{}", span(r.host, r.length), span(r.container, r.length), r.protocol)
+        })
+        .collect();
+    let is_published = |port: u16, protocol: &str| {
+        ranges
+            .iter()
+            .any(|r| r.protocol == protocol && (r.container..=r.container + (r.length - 1)).contains(&port))
+    };
+    let exposed = exposed(engine, record);
+    let mut last: Option<(u16, u16, String)> = None;
+    let mut flush = |last: Option<(u16, u16, String)>| {
+        texts.extend(last.map(|(first, length, protocol)| format!("{}/{protocol}", span(first, length))));
+    };
+    let mut alone: Vec<(String, u16)> = Vec::new();
+    for (port, protocols) in exposed.as_object().into_iter().flatten() {
+        let Ok(port) = port.parse::<u16>() else { continue };
+        let protocols = protocols.as_array().into_iter().flatten().filter_map(Value::as_str);
+        alone.extend(protocols.filter(|p| !is_published(port, p)).map(|p| (p.to_string(), port)));
+    }
+    alone.sort();
+    for (protocol, port) in alone {
+        match &mut last {
+            Some((first, length, known)) if *known == protocol && *first + *length == port => *length += 1,
+            _ => flush(last.replace((port, 1, protocol))),
+        }
+    }
+    flush(last);
+    texts.join(", ")
 }
 
 /// The same with how it is.
@@ -314,7 +408,12 @@ pub fn status(state: &State) -> String {
     let since = |nanos: i64| ago((now - nanos) / 1_000_000_000);
     match (state.status, &state.run, &state.exit) {
         (Status::Created, ..) => "Created".into(),
-        (Status::Paused, Some(run), _) => format!("Up {} (Paused)", since(run.started)),
+        (Status::Initialized, ..) => "Initialized".into(),
+        (Status::Paused, ..) => "Paused".into(),
+        (Status::Stopping, ..) => "Stopping".into(),
+        (Status::Restarting, _, Some(exit)) => {
+            format!("Restarting ({}) {} ago", exit.code, since(exit.finished))
+        }
         (_, Some(run), _) if state.is_live() => format!("Up {}", since(run.started)),
         (_, _, Some(exit)) => format!("Exited ({}) {} ago", exit.code, since(exit.finished)),
         _ => "Exited".into(),

@@ -29,7 +29,8 @@ impl Engine {
     pub fn check_health(&self, record: &Record) -> Result<&'static str> {
         let health = &record.spec.health;
         let state = State::observe(&self.dirs, &record.id)?;
-        let Some(run) = state.run.as_ref().filter(|_| state.is_live()) else {
+        let runs = matches!(state.status, Status::Running | Status::Stopping);
+        let Some(run) = state.run.as_ref().filter(|_| runs) else {
             return Err(Error::state(format_args!("container {} is not running", record.id)));
         };
         let Some(check) = health.check.as_ref().filter(|c| c.command().is_some()) else {
@@ -75,7 +76,10 @@ impl Engine {
     }
 
     fn act(&self, record: &Record, action: OnFailure) -> Result<()> {
-        let stop = || crate::stop::stop_for_now(&self.dirs, &[record], None, &|r| self.stop_signal(r));
+        let stop = || -> Result<()> {
+            let results = crate::stop::stop_for_now(&self.dirs, &[record], None, &|r| self.stop_signal(r));
+            results.into_iter().collect()
+        };
         match action {
             OnFailure::None => Ok(()),
             OnFailure::Kill => {

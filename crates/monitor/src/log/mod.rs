@@ -1,12 +1,13 @@
 //! Log drivers: what the monitor writes, and how it is read again.
 
+pub mod journal;
 mod read;
 mod time;
 mod write;
 
 pub use read::{Line, ReadOptions, Reader, read};
 pub use time::{format_nanos, now, parse_time};
-pub use write::{Driver, Writer};
+pub use write::{Driver, Options, Writer};
 
 /// Which of a process's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

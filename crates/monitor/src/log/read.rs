@@ -1,13 +1,15 @@
-//! Reading a log again: the last lines, from a time on, and as it grows.
+//! Reading a log again: the last lines, from a time on, and as it grows. What was rotated away is read first.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Stream;
 use super::time::parse_time;
-use super::write::rotated;
+use super::write::{compressed, numbered};
 
 /// Which part of a log.
 #[derive(Clone, Debug, Default)]
@@ -24,70 +26,107 @@ pub struct ReadOptions {
 
 /// A line that was printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct Line<'a> {
     /// When.
-    pub time: String,
+    pub time: &'a str,
     /// Where.
     pub stream: Stream,
     /// The text, with its end of line unless the log's is missing.
-    pub text: Vec<u8>,
-    partial: bool,
+    pub text: Cow<'a, [u8]>,
+    /// It goes on in the next one.
+    pub partial: bool,
 }
 
-/// Takes lines; false ends the reading.
+/// Takes lines.
 pub trait Reader {
-    /// A line.
-    fn line(&mut self, line: &Line) -> bool;
+    /// A line; false ends the reading.
+    fn line(&mut self, line: &Line<'_>) -> bool;
+    /// No more has come so far.
+    fn idle(&mut self) {}
 }
 
-impl<F: FnMut(&Line) -> bool> Reader for F {
-    fn line(&mut self, line: &Line) -> bool {
+impl<F: FnMut(&Line<'_>) -> bool> Reader for F {
+    fn line(&mut self, line: &Line<'_>) -> bool {
         self(line)
     }
 }
 
-fn parse(raw: &[u8]) -> Option<Line> {
+fn parse(raw: &[u8]) -> Option<Line<'_>> {
     if raw.first() == Some(&b'{') {
         return parse_json(raw);
     }
     let mut parts = raw.splitn(4, |b| *b == b' ');
-    let time = std::str::from_utf8(parts.next()?).ok()?.to_string();
+    let time = std::str::from_utf8(parts.next()?).ok()?;
     let stream = if parts.next()? == b"stderr" { Stream::Stderr } else { Stream::Stdout };
     let partial = parts.next()? == b"P";
-    let mut text = parts.next()?.to_vec();
-    if partial && text.last() == Some(&b'\n') {
-        text.pop();
-    }
-    Some(Line { time, stream, text, partial })
+    let text = parts.next()?;
+    let text = if partial { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
+    Some(Line { time, stream, text: text.into(), partial })
 }
 
 /// Docker's form, as our writer has it.
-fn parse_json(raw: &[u8]) -> Option<Line> {
+fn parse_json(raw: &[u8]) -> Option<Line<'_>> {
     let text = std::str::from_utf8(raw).ok()?;
-    let field = |name: &str| {
-        let start = text.find(&format!("\"{name}\":\""))? + name.len() + 4;
-        let mut out = String::new();
-        let mut chars = text[start..].chars();
-        loop {
-            match chars.next()? {
-                '"' => return Some(out),
-                '\\' => match chars.next()? {
-                    'n' => out.push('\n'),
-                    't' => out.push('\t'),
-                    'r' => out.push('\r'),
-                    'u' => {
-                        let code: String = chars.by_ref().take(4).collect();
-                        out.push(char::from_u32(u32::from_str_radix(&code, 16).ok()?)?);
-                    }
-                    c => out.push(c),
-                },
-                c => out.push(c),
-            }
-        }
+    let start = |name: &str| Some(text.find(&format!("\"{name}\":\""))? + name.len() + 4);
+    let plain = |name: &str| {
+        let rest = text.get(start(name)?..)?;
+        rest.split('"').next()
     };
-    let log = field("log")?;
-    let stream = if field("stream")? == "stderr" { Stream::Stderr } else { Stream::Stdout };
-    Some(Line { time: field("time")?, stream, partial: !log.ends_with('\n'), text: log.into_bytes() })
+    let mut log = String::new();
+    let mut chars = text[start("log")?..].chars();
+    loop {
+        match chars.next()? {
+            '"' => break,
+            '\\' => match chars.next()? {
+                'n' => log.push('\n'),
+                't' => log.push('\t'),
+                'r' => log.push('\r'),
+                'u' => {
+                    let code: String = chars.by_ref().take(4).collect();
+                    log.push(char::from_u32(u32::from_str_radix(&code, 16).ok()?)?);
+                }
+                c => log.push(c),
+            },
+            c => log.push(c),
+        }
+    }
+    // (what the container prints may look like fields: they come after it)
+    let rest = chars.as_str();
+    let after = |name: &str| {
+        let at = rest.find(&format!("\"{name}\":\""))? + name.len() + 4;
+        rest.get(at..)?.split('"').next()
+    };
+    let stream = if after("stream").or_else(|| plain("stream"))? == "stderr" {
+        Stream::Stderr
+    } else {
+        Stream::Stdout
+    };
+    let time = after("time").or_else(|| plain("time"))?;
+    Some(Line { time, stream, partial: !log.ends_with('\n'), text: log.into_bytes().into() })
+}
+
+/// A file of a log.
+enum Source {
+    Plain(PathBuf),
+    Compressed(PathBuf),
+}
+
+/// The files of a log, the oldest first.
+fn sources(path: &Path) -> Vec<Source> {
+    let mut all = Vec::new();
+    for n in 1.. {
+        let (plain, packed) = (numbered(path, n), compressed(path, n));
+        match (plain.exists(), packed.exists()) {
+            (true, _) => all.push(Source::Plain(plain)),
+            (false, true) => all.push(Source::Compressed(packed)),
+            _ => break,
+        }
+    }
+    all.reverse();
+    if path.exists() {
+        all.push(Source::Plain(path.into()));
+    }
+    all
 }
 
 /// Reads a log. `alive` says whether the container may still print; with `follow` the reading ends when it may not.
@@ -97,36 +136,30 @@ pub fn read(
     mut alive: impl FnMut() -> bool,
     reader: &mut dyn Reader,
 ) -> io::Result<()> {
-    let mut sources: Vec<PathBuf> = vec![rotated(path), path.into()];
-    sources.retain(|p| p.exists());
     let mut state = State { options, reader, done: false };
-    if options.tail == Some(0) {
-        sources.clear();
-    }
-    let skip = match options.tail {
-        Some(tail) => count_lines(&sources)?.saturating_sub(tail),
-        None => 0,
+    let sources = sources(path);
+    let (first, mut start) = match options.tail {
+        Some(tail) => tail_start(&sources, tail)?,
+        None => (0, 0),
     };
-    let mut lines = 0;
-    let mut position =
-        if options.tail == Some(0) { std::fs::metadata(path).map_or(0, |m| m.len()) } else { 0 };
-    for source in &sources {
-        let mut file = BufReader::new(File::open(source)?);
-        let mut raw = Vec::new();
-        position = 0;
-        while !state.done && file.read_until(b'\n', &mut raw)? > 0 {
-            if raw.last() != Some(&b'\n') {
-                break; // being written
+    let mut position = 0;
+    for source in sources.iter().skip(first) {
+        position = match source {
+            Source::Plain(path) => {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(start))?;
+                start + state.lines(&mut BufReader::with_capacity(256 << 10, file))?
             }
-            position += raw.len() as u64;
-            if let Some(line) = parse(&raw) {
-                if lines >= skip {
-                    state.give(&line);
-                }
-                lines += usize::from(!line.partial);
+            Source::Compressed(path) => {
+                let mut file = BufReader::new(flate2::read::GzDecoder::new(File::open(path)?));
+                io::copy(&mut (&mut file).take(start), &mut io::sink())?;
+                state.lines(&mut file)?
             }
-            raw.clear();
-        }
+        };
+        start = 0;
+    }
+    if first >= sources.len() {
+        position = std::fs::metadata(path).map_or(0, |m| m.len());
     }
     if options.follow && !state.done {
         follow(path, position, &mut state, &mut alive)?;
@@ -141,35 +174,112 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    fn give(&mut self, line: &Line) {
-        let time = parse_time(&line.time);
-        let before = |bound: Option<i64>| bound.zip(time).is_some_and(|(bound, time)| time < bound);
-        let after = |bound: Option<i64>| bound.zip(time).is_some_and(|(bound, time)| time > bound);
-        if before(self.options.since) {
-            return;
+    fn give(&mut self, line: &Line<'_>) {
+        if self.options.since.is_some() || self.options.until.is_some() {
+            let time = parse_time(line.time);
+            let before = |bound: Option<i64>| bound.zip(time).is_some_and(|(bound, time)| time < bound);
+            let after = |bound: Option<i64>| bound.zip(time).is_some_and(|(bound, time)| time > bound);
+            if before(self.options.since) {
+                return;
+            }
+            self.done = after(self.options.until);
         }
-        if after(self.options.until) || !self.reader.line(line) {
-            self.done = true;
-        }
+        self.done = self.done || !self.reader.line(line);
     }
-}
 
-fn count_lines(sources: &[PathBuf]) -> io::Result<usize> {
-    let mut lines = 0;
-    for source in sources {
-        let mut file = BufReader::with_capacity(1 << 18, File::open(source)?);
-        let mut raw = Vec::new();
-        let mut open = false;
-        while file.read_until(b'\n', &mut raw)? > 0 {
+    /// Gives whole lines until the end; how many bytes they were.
+    fn lines(&mut self, source: &mut dyn BufRead) -> io::Result<u64> {
+        let (mut raw, mut position) = (Vec::new(), 0);
+        while !self.done && source.read_until(b'\n', &mut raw)? > 0 {
+            if raw.last() != Some(&b'\n') {
+                break; // being written
+            }
+            position += raw.len() as u64;
             if let Some(line) = parse(&raw) {
-                open = line.partial;
-                lines += usize::from(!line.partial);
+                self.give(&line);
             }
             raw.clear();
         }
-        lines += usize::from(open);
+        Ok(position)
     }
-    Ok(lines)
+}
+
+/// Where the last lines begin: in which file, and where in it.
+fn tail_start(sources: &[Source], tail: usize) -> io::Result<(usize, u64)> {
+    if tail == 0 {
+        return Ok((sources.len(), 0));
+    }
+    let mut lines = 0;
+    for (n, source) in sources.iter().enumerate().rev() {
+        let mut back = Backwards::open(source)?;
+        while let Some((start, raw)) = back.previous()? {
+            let Some(line) = parse(&raw) else { continue };
+            // (the very last one may have no end yet)
+            if !line.partial || lines == 0 {
+                if lines == tail {
+                    return Ok((n, start + raw.len() as u64));
+                }
+                lines += 1;
+            }
+        }
+    }
+    Ok((0, 0))
+}
+
+/// Lines of a file from its end on.
+struct Backwards {
+    file: Option<File>,
+    /// Where the buffer begins in the file.
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+impl Backwards {
+    fn open(source: &Source) -> io::Result<Self> {
+        match source {
+            Source::Plain(path) => {
+                let file = File::open(path)?;
+                let offset = file.metadata()?.len();
+                let mut back = Self { file: Some(file), offset, buffer: Vec::new() };
+                // (what has no end is being written)
+                while !back.buffer.contains(&b'\n') && back.fill()? {}
+                let end = back.buffer.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+                back.buffer.truncate(end);
+                Ok(back)
+            }
+            Source::Compressed(path) => {
+                let mut buffer = Vec::new();
+                flate2::read::GzDecoder::new(File::open(path)?).read_to_end(&mut buffer)?;
+                Ok(Self { file: None, offset: 0, buffer })
+            }
+        }
+    }
+
+    /// Reads what is before the buffer; false if there is nothing.
+    fn fill(&mut self) -> io::Result<bool> {
+        let Some(file) = self.file.as_ref().filter(|_| self.offset > 0) else { return Ok(false) };
+        let length = self.offset.min(64 << 10);
+        let mut block = vec![0; length as usize];
+        file.read_exact_at(&mut block, self.offset - length)?;
+        block.append(&mut self.buffer);
+        self.buffer = block;
+        self.offset -= length;
+        Ok(true)
+    }
+
+    fn previous(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        loop {
+            let inner = self.buffer.len().saturating_sub(1);
+            if let Some(at) = self.buffer[..inner].iter().rposition(|b| *b == b'\n') {
+                let line = self.buffer.split_off(at + 1);
+                return Ok(Some((self.offset + at as u64 + 1, line)));
+            }
+            if !self.fill()? {
+                let line = std::mem::take(&mut self.buffer);
+                return Ok((!line.is_empty()).then_some((0, line)));
+            }
+        }
+    }
 }
 
 /// Goes on as the file grows, or is rotated.
@@ -179,29 +289,38 @@ fn follow(
     state: &mut State<'_>,
     alive: &mut dyn FnMut() -> bool,
 ) -> io::Result<()> {
-    let mut rest = Vec::new();
+    let mut open: Option<File> = None;
     while !state.done {
         // asked before the last read, so that nothing printed before the end is missed
         let ended = !alive();
-        if let Ok(mut file) = File::open(path) {
+        // (the old one is read to its end before the new one)
+        let now = std::fs::metadata(path).ok();
+        if let Some(file) = &mut open {
+            file.seek(SeekFrom::Start(position))?;
+            position += state.lines(&mut BufReader::new(&mut *file))?;
+            let same = now.as_ref().is_some_and(|now| {
+                file.metadata().is_ok_and(|m| m.ino() == now.ino()) && now.len() >= position
+            });
+            if !same {
+                open = None;
+                position = 0;
+            }
+        }
+        if open.is_none()
+            && let Ok(mut file) = File::open(path)
+        {
             if file.metadata()?.len() < position {
                 position = 0;
             }
             file.seek(SeekFrom::Start(position))?;
-            position += file.read_to_end(&mut rest)? as u64;
-        }
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            let raw: Vec<u8> = rest.drain(..=end).collect();
-            if let Some(line) = parse(&raw)
-                && !state.done
-            {
-                state.give(&line);
-            }
+            position += state.lines(&mut BufReader::new(&mut file))?;
+            open = Some(file);
         }
         let past = state.options.until.is_some_and(|until| super::time::now() > until);
         if ended || past {
             break;
         }
+        state.reader.idle();
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
@@ -209,45 +328,81 @@ fn follow(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Driver, Writer};
+    use super::super::{Driver, Options, Writer};
     use super::*;
 
     fn all(path: &Path, options: &ReadOptions) -> String {
         let mut text = Vec::new();
-        read(path, options, || false, &mut |line: &Line| {
-            text.extend(&line.text);
+        read(path, options, || false, &mut |line: &Line<'_>| {
+            text.extend(&*line.text);
             true
         })
         .unwrap();
         String::from_utf8(text).unwrap()
     }
 
+    fn tail(n: usize) -> ReadOptions {
+        ReadOptions { tail: Some(n), ..ReadOptions::default() }
+    }
+
+    fn directory(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("unroot-log-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        let dir = std::env::temp_dir().join(format!("unroot-log-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = directory("written");
         for driver in [Driver::K8sFile, Driver::JsonFile] {
             let path = dir.join(format!("{driver:?}"));
-            let mut log = Writer::open(driver, &path, None).unwrap();
-            log.write(Stream::Stdout, b"one\ntwo \"quoted\"\\\nthr");
+            let mut log = Writer::open(Options { driver, path: path.clone(), ..Options::default() }).unwrap();
+            log.write(Stream::Stdout, b"one\ntwo \"quoted\",\"stream\":\"x\"\\\nthr");
             log.write(Stream::Stdout, b"ee\n");
             log.write(Stream::Stderr, b"last");
-            assert_eq!(all(&path, &ReadOptions::default()), "one\ntwo \"quoted\"\\\nthree\nlast");
-            let tail = |n| ReadOptions { tail: Some(n), ..ReadOptions::default() };
+            assert_eq!(
+                all(&path, &ReadOptions::default()),
+                "one\ntwo \"quoted\",\"stream\":\"x\"\\\nthree\nlast"
+            );
+            assert_eq!(all(&path, &tail(1)), "last");
             assert_eq!(all(&path, &tail(2)), "three\nlast");
+            assert_eq!(all(&path, &tail(4)), all(&path, &ReadOptions::default()));
             assert_eq!(all(&path, &tail(0)), "");
             let later = ReadOptions { since: Some(super::super::now() + 1), ..ReadOptions::default() };
             assert_eq!(all(&path, &later), "");
         }
-        let path = dir.join("rotated");
-        let mut log = Writer::open(Driver::K8sFile, &path, Some(200)).unwrap();
-        for n in 0..6 {
-            log.write(Stream::Stdout, format!("line {n}\n").as_bytes());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn rotated_and_compressed_parts_are_read() {
+        let dir = directory("rotated");
+        for (compress, max_files) in [(false, 3), (true, 3), (false, 1), (true, 30)] {
+            let path = dir.join(format!("{compress}-{max_files}"));
+            let driver = Driver::K8sFile;
+            let options = Options {
+                driver,
+                path: path.clone(),
+                max_size: Some(1000),
+                max_files,
+                compress,
+                ..Options::default()
+            };
+            let mut log = Writer::open(options).unwrap();
+            for n in 0..100 {
+                log.write(Stream::Stdout, format!("line {n:03}\n").as_bytes());
+            }
+            drop(log);
+            let text = all(&path, &ReadOptions::default());
+            assert!(text.ends_with("line 098\nline 099\n"), "{text}");
+            assert_eq!(text.lines().count() == 100, max_files == 30, "{text}");
+            let lines: Vec<&str> = text.lines().collect();
+            for n in [1, 5, lines.len() - 1, lines.len()] {
+                assert_eq!(all(&path, &tail(n)).lines().collect::<Vec<_>>(), lines[lines.len() - n..]);
+            }
+            assert_eq!(compressed(&path, 1).exists(), compress && max_files > 1);
+            assert!(!numbered(&path, max_files).exists() && !compressed(&path, max_files).exists());
         }
-        assert_eq!(
-            all(&path, &ReadOptions::default()),
-            (0..6).map(|n| format!("line {n}\n")).collect::<String>()
-        );
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

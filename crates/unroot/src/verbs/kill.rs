@@ -3,7 +3,7 @@
 use unroot_engine::State;
 
 use crate::Global;
-use crate::cli::{Args, CliError, Kind, Outcome, flag};
+use crate::cli::{Args, Kind, Outcome, flag};
 use crate::selection::{LATEST, several};
 use crate::verbs::{ANY, Verb, each};
 
@@ -26,11 +26,10 @@ pub const VERB: Verb = Verb {
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
-    let name = args.value("signal").unwrap_or("KILL");
-    let signal =
-        unroot_sys::signal::parse(name).ok_or_else(|| CliError::new(format!("invalid signal: {name}")))?;
+    let signal = crate::run_flags::signal(args.value("signal").unwrap_or("KILL"))?;
+    let chosen = args.is("all");
     each(several(&engine, args)?, |(word, record)| {
-        if args.is("all") && !State::observe(&engine.dirs, &record.id)?.is_live() {
+        if chosen && !State::observe(&engine.dirs, &record.id)?.is_live() {
             return Ok(None);
         }
         unroot_engine::stop::kill(&engine.dirs, &record, signal)?;

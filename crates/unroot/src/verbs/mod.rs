@@ -5,9 +5,12 @@ use crate::cli::{Args, CliError, Flag, Outcome};
 
 mod attach;
 pub mod boot;
+mod cleanup;
+mod clone;
 mod commit;
 mod completion;
 mod connection;
+mod cp;
 mod create;
 mod demo;
 mod diff;
@@ -27,6 +30,7 @@ pub mod images;
 mod import;
 mod import_store;
 mod info;
+mod init;
 mod inspect;
 mod kill;
 pub mod load;
@@ -34,11 +38,15 @@ mod login;
 mod logs;
 mod man;
 mod manifest;
+mod mount;
 mod own;
+mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
@@ -91,6 +99,7 @@ pub const VERBS: &[&Verb] = &[
     &attach::VERB,
     &commit::VERB,
     &completion::VERB,
+    &cp::VERB,
     &create::VERB,
     &demo::VERB,
     &diff::VERB,
@@ -109,6 +118,7 @@ pub const VERBS: &[&Verb] = &[
     &images::VERB,
     &import::VERB,
     &info::VERB,
+    &init::VERB,
     &inspect::VERB,
     &kill::VERB,
     &import_store::VERB,
@@ -125,11 +135,16 @@ pub const VERBS: &[&Verb] = &[
     &manifest::REMOVE,
     &manifest::DELETE,
     &manifest::EXISTS,
+    &mount::MOUNT,
+    &mount::UNMOUNT,
     &own::VERB,
+    &pause::PAUSE,
+    &pause::UNPAUSE,
     &port::VERB,
     &ps::VERB,
     &pull::VERB,
     &push::VERB,
+    &rename::VERB,
     &restart::VERB,
     &rm::VERB,
     &rmi::VERB,
@@ -149,6 +164,9 @@ pub const VERBS: &[&Verb] = &[
     &exists::CONTAINER,
     &exists::IMAGE,
     &exists::VOLUME,
+    &cleanup::VERB,
+    &clone::VERB,
+    &prune::VERB,
     &inspect::CONTAINER,
     &inspect::IMAGE,
     &image_mount::MOUNT,

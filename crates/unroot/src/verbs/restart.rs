@@ -1,7 +1,9 @@
 //! `restart`
 
+use unroot_engine::ErrorKind;
+
 use crate::Global;
-use crate::cli::{Args, Kind, Outcome, flag};
+use crate::cli::{Args, CliError, Kind, Outcome, flag};
 use crate::selection::{LATEST, several, timeout};
 use crate::verbs::{ANY, Verb, each};
 
@@ -38,7 +40,16 @@ fn run(global: &Global, args: &Args) -> Outcome {
         if only_running && !state.is_live() {
             return Ok(None);
         }
-        unroot_engine::stop::stop(&engine.dirs, &[&record], timeout, &|r| engine.stop_signal(r))?;
+        if state.status == unroot_engine::Status::Paused {
+            return Err(CliError::new(
+                "unable to restart a container in a paused or unknown state: container state improper",
+            )
+            .with_hint(format!("{} unpause {}", unroot_engine::program(), record.name)));
+        }
+        for result in unroot_engine::stop::stop(&engine.dirs, &[&record], timeout, &|r| engine.stop_signal(r))
+        {
+            result.or_else(|e| if e.kind() == ErrorKind::Lost { Ok(()) } else { Err(e) })?;
+        }
         engine.start(&record, None, false)?;
         engine.dirs.events.container("restart", &record);
         Ok(Some(word))

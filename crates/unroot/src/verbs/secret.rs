@@ -152,7 +152,7 @@ fn matches(secret: &Secret, filters: &[String]) -> Result<bool, CliError> {
         let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
         let holds = match key {
             "id" => secret.id.starts_with(value),
-            "name" => crate::selection::pattern(value)?.is_match(&secret.name),
+            "name" => crate::filters::pattern(value)?.is_match(&secret.name),
             _ => return Err(CliError::new(format!("invalid filter \"{key}\""))),
         };
         *keys.entry(key).or_default() |= holds;

@@ -10,8 +10,8 @@ use crate::run_flags;
 use crate::selection::{LATEST, one};
 use crate::verbs::Verb;
 
-/// Flags of `run` that can be changed later.
-const CHANGEABLE: [&str; 23] = [
+/// Flags of `run` that are limits.
+pub const LIMITS: [&str; 19] = [
     "blkio-weight",
     "blkio-weight-device",
     "cpu-period",
@@ -26,23 +26,23 @@ const CHANGEABLE: [&str; 23] = [
     "device-read-iops",
     "device-write-bps",
     "device-write-iops",
-    "env",
     "memory",
     "memory-reservation",
     "memory-swap",
     "memory-swappiness",
     "pids-limit",
-    "restart",
-    "ulimit",
-    "unsetenv",
 ];
+
+/// What else can be changed later.
+const CHANGEABLE: [&str; 4] = ["env", "restart", "ulimit", "unsetenv"];
 
 pub const VERB: Verb = Verb {
     names: &["update", "container update"],
     usage: "[options] CONTAINER",
     about: "Change limits, restart policy, health checks and environment of a container",
     flags: || {
-        let changeable = |f: &Flag| CHANGEABLE.contains(&f.long) || f.long.contains("health");
+        let changeable =
+            |f: &Flag| LIMITS.contains(&f.long) || CHANGEABLE.contains(&f.long) || f.long.contains("health");
         let mut flags: Vec<Flag> = run_flags::all().into_iter().filter(changeable).collect();
         flags.push(LATEST);
         flags
@@ -123,7 +123,7 @@ fn change_health(health: &mut Health, args: &Args) -> Result<(), CliError> {
 }
 
 /// What was asked for over what there was.
-fn merge(limits: &mut Limits, asked: Limits) {
+pub fn merge(limits: &mut Limits, asked: Limits) {
     if asked.cpus.is_some() {
         (limits.cpu_period, limits.cpu_quota) = (None, None);
     }

@@ -7,9 +7,10 @@ use unroot_store::Volume;
 
 use crate::Global;
 use crate::cli::{Args, CliError, Kind, Outcome, flag};
+use crate::filters::pattern;
 use crate::moment::{Direction, parse};
 use crate::output::{self, formatted};
-use crate::selection::{pattern, timeout};
+use crate::selection::timeout;
 use crate::verbs::{ANY, Verb, each};
 
 pub const CREATE: Verb = Verb {

@@ -108,7 +108,7 @@ fn export(global: &Global, args: &Args) -> Outcome {
     let output = args.value("output");
     if output.is_none() && io::stdout().is_terminal() {
         return Err(CliError::new(
-            "cannot write to a terminal, use command-line redirection or the --output flag",
+            "cannot write to terminal, use command-line redirection or the --output flag",
         ));
     }
     // (opened as the user, before the namespace is entered)
