@@ -399,7 +399,7 @@ mod tests {
         let seen = |path: &str| match look_in(&root, Path::new(path)) {
             Found::Here { dir, name, kind } => format!("{} {} {kind:?}", dir.display(), name.display()),
             Found::Free { dir, name } => format!("{} {} free", dir.display(), name.display()),
-            Found::Nowhere(errno) => format!("{errno:?}"),
+            Found::Nowhere(errno) => errno.raw_os_error().to_string(),
         };
         assert_eq!(seen("/a/b/../file"), "a file RegularFile");
         assert_eq!(seen("/abs/b/."), "a b Directory");
@@ -407,13 +407,7 @@ mod tests {
         assert_eq!(seen("../../outside"), " outside free");
         assert_eq!(seen("/gone"), "a new free");
         assert_eq!(seen("/"), "  Directory");
-        for (path, errno) in [("/far", "NOENT"), ("/loop", "LOOP"), ("/a/file/x", "NOTDIR")] {
-            assert!(
-                seen(path).to_uppercase().contains(errno) || seen(path).contains("Errno"),
-                "{path}: {}",
-                seen(path)
-            );
-        }
+        assert_eq!((seen("/far"), seen("/loop"), seen("/a/file/x")), ("2".into(), "40".into(), "20".into()));
         assert!(ends_in_dot("dir/.") && ends_in_dot(".") && ends_in_dot("./") && !ends_in_dot("dir."));
         std::fs::remove_dir_all(&dir).unwrap();
     }

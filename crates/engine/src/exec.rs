@@ -87,6 +87,13 @@ impl Engine {
     /// Starts a command in a container.
     pub(crate) fn spawn_exec(&self, record: &Record, spec: &ExecSpec, stdio: Stdio) -> Result<Running> {
         let state = State::observe(&self.dirs, &record.id)?;
+        if state.status == crate::Status::Paused {
+            return Err(Error::state(format_args!(
+                "can only create exec sessions on running containers: container {} is paused: container state improper",
+                record.id
+            ))
+            .with_hint(format_args!("{} unpause {}", crate::program(), record.name)));
+        }
         let runs = state.status != crate::Status::Initialized;
         let Some(init) = state.process().filter(|_| runs) else {
             return Err(Error::state(

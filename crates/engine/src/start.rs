@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use unroot_monitor::log::{self, Driver, Writer};
 use unroot_monitor::{Checks, Config as MonitorConfig, Stdin};
 use unroot_network::{Mode, PortMap};
@@ -118,7 +119,12 @@ impl Engine {
                 clock.replace(Clock::default());
                 let count = restarts.get().count;
                 let result = launch.start(ends, count, hold && count == 0);
-                drop(locks);
+                // (a process that waits has inherited them)
+                let (lock, volume_locks) = locks;
+                lock.release();
+                for file in volume_locks {
+                    let _ = flock(&file, FlockOperation::Unlock);
+                }
                 result.map_err(failed)
             },
             |exit| {

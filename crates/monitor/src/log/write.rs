@@ -109,12 +109,27 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, text: &[u8]) -> io::Result<()> {
-        if self.options.max_size.is_some_and(|max| self.size > 0 && self.size + text.len() as u64 > max) {
-            self.rotate()?;
+    /// In pieces of whole lines, each as long as there is room for it in the file.
+    fn append(&mut self, mut text: &[u8]) -> io::Result<()> {
+        while !text.is_empty() {
+            let fits = match self.options.max_size {
+                None => text.len(),
+                Some(max) => fitting(text, max.saturating_sub(self.size)),
+            };
+            if fits == 0 && self.size > 0 {
+                self.rotate()?;
+                continue;
+            }
+            // (a line that is longer than a file may be has one of its own)
+            let end = if fits == 0 { line_end(text, 0) } else { fits };
+            let (piece, rest) = text.split_at(end);
+            self.size += piece.len() as u64;
+            if let Some(file) = &mut self.file {
+                file.write_all(piece)?;
+            }
+            text = rest;
         }
-        self.size += text.len() as u64;
-        self.file.as_mut().map_or(Ok(()), |file| file.write_all(text))
+        Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -163,6 +178,20 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.reap();
+    }
+}
+
+/// Where the line ends that holds this place.
+fn line_end(text: &[u8], from: usize) -> usize {
+    text[from..].iter().position(|b| *b == b'\n').map_or(text.len(), |at| from + at + 1)
+}
+
+/// How much of a text of whole lines there is room for.
+fn fitting(text: &[u8], room: u64) -> usize {
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    match room >= text.len() {
+        true => text.len(),
+        false => text[..room].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1),
     }
 }
 

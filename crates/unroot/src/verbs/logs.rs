@@ -126,8 +126,8 @@ struct Prefix {
     who: String,
     times: bool,
     color: Option<&'static str>,
-    /// The last line has ended.
-    begun: bool,
+    /// The last line has ended: of standard output, of standard error.
+    begun: [bool; 2],
 }
 
 const COLORS: [&str; 6] = ["\x1b[37m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[34m", "\x1b[35m"];
@@ -140,19 +140,21 @@ impl Prefix {
             (true, false) => format!("{} ", record.short_id()),
         };
         let color = args.is("color").then(|| COLORS[n % COLORS.len()]);
-        Self { who, times: args.is("timestamps"), color, begun: true }
+        Self { who, times: args.is("timestamps"), color, begun: [true; 2] }
     }
 
     fn apply(&mut self, line: &Line<'_>, text: &mut Vec<u8>) {
         text.clear();
         text.extend(self.color.unwrap_or_default().bytes());
-        if self.begun {
+        let begun = &mut self.begun[usize::from(line.stream == Stream::Stderr)];
+        if *begun {
             text.extend(self.who.bytes());
             if self.times {
                 text.extend(line.time.bytes());
                 text.push(b' ');
             }
         }
+        *begun = line.text.last() == Some(&b'\n');
         text.extend_from_slice(&line.text);
         if self.color.is_some() {
             let ended = text.last() == Some(&b'\n');
@@ -160,7 +162,6 @@ impl Prefix {
             text.extend(b"\x1b[0m");
             text.extend(ended.then_some(b'\n'));
         }
-        self.begun = line.text.last() == Some(&b'\n');
     }
 }
 

@@ -7,6 +7,7 @@
 mod boot;
 mod commit;
 mod configured;
+mod copy;
 mod devices;
 mod doctor;
 mod events;
@@ -35,5 +36,6 @@ mod stdio;
 mod systemd;
 mod update;
 mod userns;
+mod verbs;
 mod volumes;
 mod whois;
