@@ -41,7 +41,14 @@ fn verdicts() {
     let data_ro = format!("{data}:ro");
     let none: &[&str] = &[];
     let open: &[&str] = &["capabilities", "device", "host-files", "proc-sys"];
-    let rows: [Row<'_>; 18] = [
+    // ids that nobody has on the host
+    let apart = if is_root() { "--uidmap=0:3000000000:65536" } else { "--userns=nomap" };
+    let apart_tight = [&[apart], TIGHT].concat();
+    let socket = host.path("docker.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    let socket = format!("{}:/run/docker.sock", socket.display());
+    let rows: [Row<'_>; 22] = [
         (&["--privileged", "-v", "/:/host"], "host-root", "account", open, &["host-files"]),
         (&["-v", "/:/host"], "host-root", "account", &["host-files"], &["host-files"]),
         (&["-v", "/:/host:ro"], "root-id", "account", &["host-files"], &["host-files"]),
@@ -62,6 +69,16 @@ fn verdicts() {
         // (which id `app` is, is seen below)
         (&["-u", "app", "--security-opt=no-new-privileges"], "nobody", "subordinate", none, none),
         (TIGHT, "nobody", "subordinate", none, none),
+        (
+            &["-v", &socket],
+            if is_root() { "host-root" } else { "account" },
+            "account",
+            &["engine-socket"],
+            &["engine-socket"],
+        ),
+        (&[apart], "nobody", "subordinate", none, none),
+        (&[apart, "-v", "/:/host"], "nobody", "subordinate", &["host-files"], &["host-files"]),
+        (&apart_tight, "nobody", "subordinate", none, none),
     ];
     for (n, (flags, as_root, as_user, doors_root, doors_user)) in rows.into_iter().enumerate() {
         let name = format!("c{n}");
