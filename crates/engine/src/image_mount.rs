@@ -13,6 +13,13 @@ use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
 
 impl Engine {
+    /// From here on mounts are this process's own, and those that it starts.
+    pub fn unshare_mounts(&self) -> Result<()> {
+        let mounts = [unroot_sys::process::Namespace::Mount].into_iter().collect();
+        // (one of another user namespace gets what is mounted outside, and gives nothing back)
+        unroot_sys::ns::unshare(mounts).map_err(Error::engine)
+    }
+
     fn image_mounts(&self) -> PathBuf {
         self.dirs.root.join("mounts")
     }

@@ -105,8 +105,7 @@ impl Push<'_> {
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
                 let Some(diff_id) = image.layers.get(n) else { return };
-                let first = own["layers"][n]["digest"].as_str().unwrap_or_default();
-                match self.layer(n, diff_id, first, kind, &others) {
+                match self.layer(n, diff_id, blob_of(&own["layers"][n]), kind, &others) {
                     Ok(blob) => drop(blobs[n].lock().map(|mut place| *place = Some(blob))),
                     Err(error) => {
                         next.store(usize::MAX / 2, Ordering::Relaxed);
@@ -147,13 +146,19 @@ impl Push<'_> {
     }
 
     /// Sees to it that the registry has a layer.
-    fn layer(&self, n: usize, diff_id: &str, first: &str, kind: Kind, others: &[String]) -> Result<Blob> {
+    fn layer(
+        &self,
+        n: usize,
+        diff_id: &str,
+        own: Option<Blob>,
+        kind: Kind,
+        others: &[String],
+    ) -> Result<Blob> {
         let store = &self.engine.store;
         let size = store.layer(diff_id).map_or(0, |l| l.size);
         self.progress.begin(n, diff_id, size);
-        let mut known: Vec<Blob> =
-            store.blobs(diff_id).into_iter().filter(|b| self.is_wanted(b, kind)).collect();
-        known.sort_by_key(|blob| blob.digest != first);
+        // (the image's own blob before others that are the same layer: then its manifest stays as it came)
+        let known = own.into_iter().chain(store.blobs(diff_id)).filter(|blob| self.is_wanted(blob, kind));
         for blob in known {
             if self.is_there(&blob, others)? {
                 self.progress.end(n, true);
@@ -191,4 +196,13 @@ impl Push<'_> {
         let mounted = |from: &String| self.client.mount_blob(self.reference, from, &digest).unwrap_or(false);
         Ok(others.iter().any(mounted))
     }
+}
+
+/// A layer as a manifest has it.
+fn blob_of(layer: &Value) -> Option<Blob> {
+    Some(Blob {
+        digest: layer["digest"].as_str()?.into(),
+        size: layer["size"].as_u64()?,
+        compression: Compression::of_media_type(layer["mediaType"].as_str()?),
+    })
 }

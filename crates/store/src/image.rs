@@ -426,7 +426,10 @@ impl Store {
 
     /// Takes a name away.
     pub fn untag(&self, name: &str) -> Result<()> {
-        fs::remove_file(self.names_dir().join(escape(name))).call(|| format!("untag {name}"))
+        match fs::remove_file(self.names_dir().join(escape(name))) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.call(|| format!("untag {name}")),
+        }
     }
 
     /// Removes an image with all its names. Its layers go with [`Store::collect`].
@@ -437,7 +440,11 @@ impl Store {
             }
         }
         let doomed = self.temporary()?;
-        fs::rename(self.image_dir(id), doomed.path().join("image")).call(|| format!("remove image {id}"))
+        match fs::rename(self.image_dir(id), doomed.path().join("image")) {
+            // (somebody else was faster)
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.call(|| format!("remove image {id}")),
+        }
     }
 
     /// Bytes of an image's records.

@@ -306,7 +306,8 @@ fn annotate(global: &Global, args: &Args) -> Outcome {
 fn inspect(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let word = &args.rest[0];
-    let shown: Value = match engine.local_image(word)? {
+    let local = if word.starts_with("docker://") { None } else { engine.local_image(word)? };
+    let shown: Value = match local {
         Some(named) if named.image.is_list => {
             engine.store.list(&named.image.id).map_err(CliError::new)?.index
         }

@@ -10,7 +10,7 @@ use crate::verbs::{ANY, Verb};
 pub const VERB: Verb = Verb {
     names: &["unshare"],
     usage: "[COMMAND [ARG...]]",
-    about: "Run a command in the engine's user namespace",
+    about: "Run a command in the engine's user namespace, with mounts of its own",
     flags: Vec::new,
     interspersed: false,
     count: (0, ANY),
@@ -20,6 +20,8 @@ pub const VERB: Verb = Verb {
             return Err(CliError::new("please use unshare with rootless"));
         }
         engine.enter()?;
+        // (images and volumes can be mounted in there)
+        engine.unshare_mounts()?;
         let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".into());
         let (program, rest) = args.rest.split_first().map_or((&shell, &[][..]), |(p, r)| (p, r));
         let error = std::process::Command::new(program)

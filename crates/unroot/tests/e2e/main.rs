@@ -21,6 +21,8 @@ mod health;
 mod host;
 mod identity;
 mod ids;
+mod image_store;
+mod images;
 mod life;
 mod limits;
 mod names;

@@ -8,17 +8,23 @@ use unroot_registry::{Client, Descriptor, Options, Reference};
 
 use crate::host::{Host, write_image};
 
-struct Registry {
+/// A registry of this test's own.
+pub struct Registry {
     child: Child,
-    port: u16,
+    pub port: u16,
 }
 
 impl Registry {
-    fn start(host: &Host) -> Self {
+    pub fn start(host: &Host) -> Self {
+        Self::start_with(host, "")
+    }
+
+    /// With more in its configuration.
+    pub fn start_with(host: &Host, more: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = host.path("registry.yml");
         let storage = host.path("registry");
-        std::fs::write(&config, format!("version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n", storage.display())).unwrap();
+        std::fs::write(&config, format!("version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{more}\n", storage.display())).unwrap();
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
@@ -36,7 +42,7 @@ impl Registry {
     }
 
     /// Pushes an image of one layer; `lie` makes its config name another diff ID.
-    fn push(&self, host: &Host, name: &str, lie: bool) -> String {
+    pub fn push(&self, host: &Host, name: &str, lie: bool) -> String {
         let archive = host.path(&format!("{name}.tar"));
         write_image(&archive);
         let layer = std::fs::read(&archive).unwrap();
