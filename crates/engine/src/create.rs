@@ -447,6 +447,7 @@ fn check_root(path: &Path) -> Result<()> {
 
 /// What has to be there, is.
 fn check(spec: &ContainerSpec, engine: &Engine) -> Result<()> {
+    crate::start::check_log(spec)?;
     for mount in &spec.files.mounts {
         if mount.kind == MountKind::Bind {
             fs::symlink_metadata(&mount.source)

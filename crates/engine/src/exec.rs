@@ -95,7 +95,8 @@ impl Engine {
             .with_hint(format_args!("{} unpause {}", crate::program(), record.name)));
         }
         let runs = state.status != crate::Status::Initialized;
-        let Some(init) = state.process().filter(|_| runs) else {
+        let init = state.process().filter(|_| runs);
+        let Some((init, handle_of_init)) = init.and_then(|i| Some((i, crate::stop::open_process(i)?))) else {
             return Err(Error::state(
                 "can only create exec sessions on running containers: container state improper",
             ));
@@ -117,6 +118,7 @@ impl Engine {
         let handle = cgroup.as_ref().and_then(|c| c.handle().ok());
         let request = Request {
             init: init.pid,
+            handle: handle_of_init.as_fd(),
             process: &process,
             seccomp: &profile,
             cgroup: handle.as_ref().map(|h| h.as_fd()),

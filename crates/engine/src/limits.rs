@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use unroot_cgroup::Setting;
 use unroot_runtime::spec::Device;
@@ -173,6 +174,18 @@ pub fn own_capabilities(in_user_namespace: bool) -> u64 {
         true => all,
         false => rustix::thread::capabilities(None).map_or(all, |sets| sets.permitted.bits()),
     }
+}
+
+/// `thermal_throttle` of each CPU, where they have one.
+pub fn thermal_throttles() -> Vec<String> {
+    const CPUS: &str = "/sys/devices/system/cpu";
+    if !Path::new(CPUS).join("cpu0/thermal_throttle").exists() {
+        return Vec::new();
+    }
+    let names =
+        fs::read_dir(CPUS).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+    let cpus = names.filter(|n| n.strip_prefix("cpu").is_some_and(|n| n.parse::<u32>().is_ok()));
+    cpus.map(|cpu| format!("{CPUS}/{cpu}/thermal_throttle")).collect()
 }
 
 /// The host's devices, for `--privileged`: a user's not its terminals, nobody's what a container has of its own.

@@ -44,6 +44,8 @@ pub struct Facts<'a> {
     pub rlimits: &'a [(String, u64, u64)],
     /// Capabilities that the engine has.
     pub capabilities: u64,
+    /// Where the host's CPUs tell of their heat, which tells what others compute.
+    pub throttles: &'a [String],
     /// Devices of the host, for `--privileged`.
     pub host_devices: &'a [Device],
     /// Secrets: files on the host and their paths in the container, and variables.
@@ -82,13 +84,11 @@ pub const INIT_PATH: &str = "/run/unroot-init";
 
 /// The spec of a container.
 pub fn plan(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Spec> {
-    let privileged = spec.security.privileged;
     let mut process = process(spec, facts)?;
-    if let Some(program) = facts.init {
-        let _ = program;
+    if facts.init.is_some() {
         process.args.splice(0..0, [INIT_PATH.to_string(), "--".to_string()]);
     }
-    let (masked, read_only) = hidden_paths(spec, privileged);
+    let (masked, read_only) = hidden_paths(spec, facts);
     let hostname = hostname(spec, facts);
     Ok(Spec {
         oci_version: "1.2.0".into(),
@@ -589,11 +589,11 @@ fn namespaces(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<NamespaceSp
 }
 
 /// Masked and read-only paths, with what `--security-opt mask=` and `unmask=` say.
-fn hidden_paths(spec: &ContainerSpec, privileged: bool) -> (Vec<String>, Vec<String>) {
+fn hidden_paths(spec: &ContainerSpec, facts: &Facts<'_>) -> (Vec<String>, Vec<String>) {
     let list = |paths: &[&str]| paths.iter().map(|p| p.to_string()).collect::<Vec<_>>();
-    let (mut masked, mut read_only) = match privileged {
+    let (mut masked, mut read_only) = match spec.security.privileged {
         true => (Vec::new(), Vec::new()),
-        false => (list(&MASKED), list(&READ_ONLY)),
+        false => ([list(&MASKED), facts.throttles.to_vec()].concat(), list(&READ_ONLY)),
     };
     let values = |key: &str| {
         let texts: Vec<String> = spec

@@ -76,6 +76,7 @@ impl Engine {
         if state.is_live() {
             return Err(Error::state(format_args!("container {} is already running", record.id)));
         }
+        check_log(&record.spec)?;
         crate::remove::settle(&self.dirs, record, &lock)?;
         let image = match image {
             Some(image) => Some(image),
@@ -294,6 +295,7 @@ impl Engine {
                 proxies: &proxies,
                 rlimits: &limits::host_rlimits(),
                 capabilities: limits::own_capabilities(in_user_namespace),
+                throttles: &limits::thermal_throttles(),
                 host_devices: &if spec.security.privileged {
                     limits::host_devices(namespace.rootless)
                 } else {
@@ -435,6 +437,22 @@ fn seccomp_profile(spec: &crate::spec::ContainerSpec) -> seccomp::Profile {
         Some(file) => seccomp::Profile::File(file.into()),
         None if spec.security.privileged => seccomp::Profile::Unconfined,
         None => seccomp::Profile::Default,
+    }
+}
+
+/// The caller's own streams are handed over, but no terminal of the caller's: whoever has it could write to it what the
+/// user's shell then runs (`TIOCSTI`).
+pub fn check_log(spec: &crate::spec::ContainerSpec) -> Result<()> {
+    use std::io::IsTerminal as _;
+    let passes = spec.log.driver.as_deref() == Some("passthrough");
+    let is_terminal = || {
+        std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
+    };
+    match passes && is_terminal() {
+        true => Err(Error::engine(
+            "the '--log-driver passthrough' option cannot be used on a TTY. If you really want it, use '--log-driver passthrough-tty'",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, PidfdFlags, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{WaitIdOptions, waitid};
 
 use unroot_sys::SyscallError;
 use unroot_sys::ns::setns;
@@ -26,6 +26,8 @@ use crate::{Error, StartError, dev, seccomp};
 pub struct Request<'a> {
     /// The container's first process.
     pub init: u32,
+    /// A handle on it: its number may be used again meanwhile.
+    pub handle: BorrowedFd<'a>,
     /// The new one.
     pub process: &'a Process,
     /// System calls that are allowed.
@@ -49,12 +51,6 @@ pub struct Running {
 
 /// Starts it, and waits until it is the program that was asked for.
 pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
-    let gone = |e| SyscallError::new(format!("pidfd_open({})", request.init), e);
-    let init = pidfd_open(
-        Pid::from_raw(request.init.cast_signed()).ok_or_else(|| gone(rustix::io::Errno::SRCH))?,
-        PidfdFlags::empty(),
-    )
-    .map_err(gone)?;
     let join = differing(request.init);
     let setgroups = std::fs::read_to_string(format!("/proc/{}/setgroups", request.init))
         .is_ok_and(|t| t.trim() == "allow");
@@ -74,7 +70,7 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
     match clone(NamespaceFlags::default(), request.cgroup)? {
         Fork::Child => {
             drop(ours);
-            let error = enter(request, &init, join, &theirs, &stdio, &ready, last_cap);
+            let error = enter(request, join, &theirs, &stdio, &ready, last_cap);
             let mut message = vec![b'E', error.exit_code];
             message.extend(error.text.as_bytes());
             let _ = rustix::net::send(&theirs, &message, rustix::net::SendFlags::NOSIGNAL);
@@ -98,7 +94,6 @@ fn differing(pid: u32) -> NamespaceFlags {
 
 fn enter(
     request: &Request<'_>,
-    init: &OwnedFd,
     join: NamespaceFlags,
     socket: &OwnedFd,
     stdio: &[OwnedFd; 3],
@@ -108,7 +103,7 @@ fn enter(
     let joined = || -> Result<Fork, SyscallError> {
         // the container's processes must not look into this one (it is our program, until execve)
         prctl(Prctl::Dumpable(false))?;
-        setns(init.as_fd(), join)?;
+        setns(request.handle, join)?;
         if join.contains(Namespace::User) {
             set_gid(0)?;
             set_uid(0)?;

@@ -2,7 +2,7 @@
 //! links the image has, it stays in the root; what is missing is made on the way.
 
 use std::fs;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -134,11 +134,10 @@ pub fn prepare(mount: &Mount) -> Result<Prepared<'_>, SyscallError> {
                     )
                 })?
                 .is_dir();
-            let tree = match of_process(&mount.source) {
+            Some(match of_process(&mount.source) {
                 Some((pid, path)) => clone_elsewhere(pid, path)?,
-                None => clone_tree(source, options.recursive)?,
-            };
-            Some((tree, is_dir))
+                None => (clone_tree(source, options.recursive)?, is_dir),
+            })
         }
         _ => None,
     };
@@ -176,7 +175,7 @@ fn of_process(source: &str) -> Option<(&str, &str)> {
 }
 
 /// A copy of a mount in another process's mount namespace, which has to be entered for that.
-pub fn clone_elsewhere(pid: &str, path: &str) -> Result<OwnedFd, SyscallError> {
+pub fn clone_elsewhere(pid: &str, path: &str) -> Result<(OwnedFd, bool), SyscallError> {
     let open = |pid: &str| {
         let path = format!("/proc/{pid}/ns/mnt");
         rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
@@ -185,7 +184,7 @@ pub fn clone_elsewhere(pid: &str, path: &str) -> Result<OwnedFd, SyscallError> {
     let (own, other) = (open("self")?, open(pid)?);
     let mount = [unroot_sys::process::Namespace::Mount].into_iter().collect();
     unroot_sys::ns::setns(other.as_fd(), mount)?;
-    let tree = clone_tree(&Path::new("/").join(path), false);
+    let tree = clone_below(Path::new("/"), path, false);
     unroot_sys::ns::setns(own.as_fd(), mount)?;
     tree
 }
@@ -539,14 +538,27 @@ pub fn write_sysctls<'a>(
     for (name, value) in settings {
         let path = format!("proc/sys/{}", name.replace('.', "/"));
         let failed = |e| SyscallError::new(format!("write {value:?} to /{path} (--sysctl {name})"), e);
-        let file = openat2(
-            root,
-            path.as_str(),
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
-        )
-        .map_err(failed)?;
+        let open = |root: BorrowedFd<'_>| {
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            let file = openat2(
+                root,
+                path.as_str(),
+                flags,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
+            )?;
+            // (a volume may be there)
+            let is_proc = rustix::fs::fstatfs(&file)?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+            if is_proc { Ok(file) } else { Err(Errno::NOENT) }
+        };
+        let file = match open(root.as_fd()) {
+            // where the user mounts something else, the host's shows this process's namespaces as well
+            Err(Errno::NOENT | Errno::LOOP) => {
+                let host = crate::rootfs::open_path(Path::new("/"))?;
+                open(host.as_fd()).map_err(failed)?
+            }
+            other => other.map_err(failed)?,
+        };
         rustix::io::write(&file, value.as_bytes()).map_err(failed)?;
     }
     Ok(())

@@ -188,7 +188,7 @@ impl Ready {
                 ),
             })?;
         }
-        let _ = unroot_sys::process::new_session_keyring(c"_ses.unroot");
+        let _ = unroot_sys::process::new_session_keyring();
         rustix::process::umask(Mode::from_raw_mode(self.umask));
         for cap in (0..=last_cap).filter(|cap| self.bounding & (1 << cap) == 0) {
             prctl(Prctl::DropBounding(cap))?;

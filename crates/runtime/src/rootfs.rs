@@ -245,7 +245,7 @@ pub fn mount_on(
 
 /// A copy of what another process has as its root, on a directory of the caller's mount namespace.
 pub fn mount_root_of(pid: u32, place: &Path) -> Result<(), SyscallError> {
-    let tree = crate::mounts::clone_elsewhere(&pid.to_string(), "")?;
+    let (tree, _) = crate::mounts::clone_elsewhere(&pid.to_string(), "")?;
     attach(&tree, &open_path(place)?, &format!("root of process {pid} on {}", place.display()))
 }
 

@@ -245,10 +245,12 @@ pub fn set_personality(persona: u64) -> Result<(), SyscallError> {
     if done == -1 { Err(SyscallError::last(format!("personality({persona:#x})"))) } else { Ok(()) }
 }
 
-/// Joins a new, empty session keyring, so that the caller's keys stay out of the container.
-pub fn new_session_keyring(name: &CStr) -> Result<(), SyscallError> {
-    // SAFETY: the name is NUL-terminated and lives through the call.
-    let done = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+/// Joins a new, empty session keyring, so that the caller's keys stay out of the container. It has no name of its own:
+/// one with a name may be there already, and somebody else's.
+pub fn new_session_keyring() -> Result<(), SyscallError> {
+    let none: *const libc::c_char = std::ptr::null();
+    // SAFETY: no name is given.
+    let done = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, none) };
     if done == -1 { Err(SyscallError::last("keyctl(KEYCTL_JOIN_SESSION_KEYRING)")) } else { Ok(()) }
 }
 

@@ -49,6 +49,11 @@ fn absolute(target: &str) -> Result<String, CliError> {
             part => parts.push(part),
         }
     }
+    if parts.is_empty() {
+        return Err(CliError::new(format!(
+            "invalid container path \"{target}\", must not be the root directory"
+        )));
+    }
     Ok(format!("/{}", parts.join("/")))
 }
 

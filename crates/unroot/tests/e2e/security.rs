@@ -203,6 +203,44 @@ fn dev_null_is_the_hosts() {
     assert_eq!(host.unroot(["exec", "c", "sh", "-c", "cat; echo end"]).ok(), "end");
 }
 
+/// Whoever has the user's terminal could write commands to it (TIOCSTI).
+#[test]
+fn the_users_terminal_is_not_handed_over() {
+    let host = Host::new();
+    let run = |driver: &str| {
+        let words =
+            ["run", "--rm", "--network=none", "--log-driver", driver, IMAGE, "echo", "in the container"];
+        let place = [host.path("root"), host.path("run")].map(|p| p.display().to_string());
+        let line = format!(
+            "{} --root {} --runroot {} {}",
+            crate::host::binary().display(),
+            place[0],
+            place[1],
+            words.map(|w| format!("'{w}'")).join(" ")
+        );
+        let mut script = std::process::Command::new("script");
+        host.run(script.args(["-qec", &line, "/dev/null"]).stdin(std::process::Stdio::null()))
+    };
+    let done = run("passthrough");
+    assert_eq!(done.code, 125, "{}", done.out);
+    assert!(done.out.contains("cannot be used on a TTY"), "{}", done.out);
+    assert!(run("passthrough-tty").ok().contains("in the container"));
+}
+
+/// Kernel settings are written to the kernel, whatever is at /proc.
+#[test]
+fn settings_go_to_the_kernel() {
+    let host = Host::new();
+    let fake = host.path("proc/sys/net/ipv4");
+    fs::create_dir_all(&fake).unwrap();
+    fs::write(fake.join("ip_forward"), "0").unwrap();
+    let volume = format!("{}:/proc", host.path("proc").display());
+    let flags = ["-v", &volume, "--sysctl", "net.ipv4.ip_forward=1"];
+    assert_eq!(host.sh(&flags, "cat /proc/sys/net/ipv4/ip_forward").ok(), "0");
+    host.unroot(["run", "--rm", "--network=none", "-v", &format!("{}:/", fake.display()), IMAGE, "true"])
+        .fails(125, "invalid container path \"/\"");
+}
+
 #[test]
 fn privileged_says_what_it_is() {
     let host = Host::new();
