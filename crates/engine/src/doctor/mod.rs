@@ -190,7 +190,7 @@ const GROUPS: [(Look, &[&str]); 7] = [
             "rename layer",
         ],
     ),
-    (cgroups::look, &["the limit ", "cgroup"]),
+    (cgroups::look, &["the limit ", "/sys/fs/cgroup"]),
     (network::look, &["pasta", "/dev/net/tun", "network namespace"]),
     (session::look, &["/run/user/", "runtime directory", "XDG_RUNTIME_DIR"]),
     (registries::look, &["registries.conf", "auth.json", "credential"]),

@@ -21,8 +21,10 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let args = &global.conf()?.fill(args)?;
     let mut spec = run_flags::spec(args, "create")?;
     global.complete(&mut spec)?;
-    let created =
-        global.engine()?.create(spec, &run_flags::pull_options(args)?, &Shown::new(args.is("quiet")))?;
+    let engine = global.engine()?;
+    let shown = Shown::new(args.is("quiet"));
+    super::load::for_container(&engine, &mut spec.root, &shown)?;
+    let created = engine.create(spec, &run_flags::pull_options(args)?, &shown)?;
     output::line(&created.record.id);
     Ok(0)
 }

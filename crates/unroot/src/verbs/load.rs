@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use unroot_engine::Engine;
+use unroot_engine::spec::Root;
 use unroot_engine::trust::Policy;
 use unroot_registry::Reference;
 use unroot_store::{Load, Progress};
@@ -59,6 +60,34 @@ pub enum Source<'a> {
     Url(&'a str),
     /// Standard input.
     Input,
+}
+
+/// Loads what a word with a transport names (`docker-archive:PATH[:NAME]`); none if it is no such word.
+pub fn from_transport(
+    engine: &Engine,
+    word: &str,
+    progress: &dyn Progress,
+) -> Result<Option<Vec<(String, String)>>, CliError> {
+    let Some(("docker-archive" | "oci-archive" | "oci" | "dir", path)) = word.split_once(':') else {
+        return Ok(None);
+    };
+    // (`PATH:NAME`, where there is no such path)
+    let (path, only) = match path.split_once(':') {
+        Some((before, name)) if !Path::new(path).exists() => (before, Some(name)),
+        _ => (path, None),
+    };
+    load(engine, Source::Path(path), only, progress).map(Some)
+}
+
+/// Has the image of a container that an archive is named for.
+pub fn for_container(engine: &Engine, root: &mut Root, progress: &dyn Progress) -> Result<(), CliError> {
+    if let Root::Image(word) = root
+        && let Some(loaded) = from_transport(engine, word, progress)?
+        && let Some((name, _)) = loaded.into_iter().next()
+    {
+        *word = name;
+    }
+    Ok(())
 }
 
 /// Loads an archive, or of it only what has this name; names and ids of its images.

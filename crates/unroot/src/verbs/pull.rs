@@ -51,22 +51,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
         other => return Err(crate::cli::CliError::new(format!("unsupported pull policy \"{other}\""))),
     };
     for word in &args.rest {
-        let name = match word.split_once(':') {
-            Some(("docker-archive" | "oci-archive" | "oci" | "dir", path)) => {
-                // (`PATH:NAME`, where there is no such path)
-                let (path, only) = match path.split_once(':') {
-                    Some((before, name)) if !std::path::Path::new(path).exists() => (before, Some(name)),
-                    _ => (path, None),
-                };
-                let source = super::load::Source::Path(path);
-                for id in super::load::load(&engine, source, only, &Shown::new(args.is("quiet")))? {
-                    output::line(id.1);
-                }
-                continue;
-            }
-            _ => word,
-        };
-        let named = engine.image_or_pull(name, policy, &options, &Shown::new(args.is("quiet")))?;
+        if let Some(loaded) = super::load::from_transport(&engine, word, &Shown::new(args.is("quiet")))? {
+            loaded.into_iter().for_each(|(_, id)| output::line(id));
+            continue;
+        }
+        let named = engine.image_or_pull(word, policy, &options, &Shown::new(args.is("quiet")))?;
         if let Some(mode) = args.value("userns") {
             let mut spec =
                 ContainerSpec { root: Root::Image(named.name.clone()), ..ContainerSpec::default() };

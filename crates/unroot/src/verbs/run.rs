@@ -57,7 +57,9 @@ fn run(global: &Global, args: &Args) -> Outcome {
     }
     let engine = global.engine()?;
     let options = run_flags::pull_options(args)?;
-    let created = engine.create(spec, &options, &Shown::new(args.is("quiet")))?;
+    let shown = Shown::new(args.is("quiet"));
+    super::load::for_container(&engine, &mut spec.root, &shown)?;
+    let created = engine.create(spec, &options, &shown)?;
     let record = created.record;
     let image = created.image;
     let started = engine.start(&record, image, !detach && !passthrough);

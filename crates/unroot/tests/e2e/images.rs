@@ -99,6 +99,12 @@ fn several_images_in_an_archive() {
     assert!(loaded.contains("localhost/two:1") && loaded.contains("localhost/other:2"), "{loaded}");
     let by_name = host.unroot(["pull", "-q", &format!("docker-archive:{archive}:localhost/nosuch:1")]);
     by_name.fails(125, "archive has no image localhost/nosuch:1");
+    // a container's image may be an archive's
+    host.unroot(["rmi", "-a", "-f"]).ok();
+    let from = format!("docker-archive:{archive}:localhost/other:2");
+    assert_eq!(host.unroot(["run", "--rm", "--network=none", &from, "echo", "ran"]).ok(), "ran");
+    host.unroot(["create", "--name", "c", &from, "true"]).ok();
+    assert_eq!(host.unroot(["inspect", "-f", "{{.ImageName}}", "c"]).ok(), "localhost/other:2");
 }
 
 #[test]
