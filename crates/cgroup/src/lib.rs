@@ -135,25 +135,8 @@ impl Cgroup {
 
     /// Makes a group for a container; none if there is no place for one. `parent` is `--cgroup-parent`.
     pub fn create(parent: Option<&str>, id: &str) -> Result<Option<Self>, Error> {
-        let name = format!("unroot-{id}");
-        let mut places: Vec<PathBuf> = Vec::new();
-        if let Some(parent) = parent {
-            let Some(mount) = mount_point() else { return Ok(None) };
-            let dir = mount.join(parent.trim_start_matches('/'));
-            fs::create_dir_all(&dir)
-                .map_err(|error| Error::Io { call: format!("mkdir {}", dir.display()), error })?;
-            places.push(dir);
-        } else if let Some(own) = own() {
-            // controllers reach a sibling of ours, not a child
-            places.extend(
-                own.parent()
-                    .filter(|p| mount_point().is_some_and(|m| p.starts_with(m)))
-                    .map(Path::to_path_buf),
-            );
-            places.push(own);
-        }
-        for place in places {
-            let path = place.join(&name);
+        for place in places(parent)? {
+            let path = place.join(name_of(id));
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(Some(Self { path })),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Some(Self { path })),
@@ -161,6 +144,13 @@ impl Cgroup {
             }
         }
         Ok(None)
+    }
+
+    /// Removes an empty one that a container has left whose supervisor was killed before it could say where it is.
+    pub fn remove_lost(parent: Option<&str>, id: &str) {
+        for place in places(parent).unwrap_or_default() {
+            let _ = fs::remove_dir(place.join(name_of(id)));
+        }
     }
 
     /// One that is there.
@@ -273,6 +263,25 @@ impl Cgroup {
         let error = last.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
         Err(Error::Io { call: format!("rmdir {}", self.path.display()), error })
     }
+}
+
+fn name_of(id: &str) -> String {
+    format!("unroot-{id}")
+}
+
+/// Where a container's group may be, the best place first. `parent` is `--cgroup-parent`.
+fn places(parent: Option<&str>) -> Result<Vec<PathBuf>, Error> {
+    let Some(mount) = mount_point() else { return Ok(Vec::new()) };
+    if let Some(parent) = parent {
+        let dir = mount.join(parent.trim_start_matches('/'));
+        fs::create_dir_all(&dir)
+            .map_err(|error| Error::Io { call: format!("mkdir {}", dir.display()), error })?;
+        return Ok(vec![dir]);
+    }
+    let Some(own) = own() else { return Ok(Vec::new()) };
+    // controllers reach a sibling of ours, not a child
+    let above = own.parent().filter(|p| p.starts_with(mount)).map(Path::to_path_buf);
+    Ok(above.into_iter().chain([own]).collect())
 }
 
 fn children(dir: &Path) -> Vec<PathBuf> {

@@ -27,6 +27,9 @@ pub fn settle(dirs: &Dirs, record: &Record, _lock: &Lock) -> Result<()> {
     }
     let state = State::observe(dirs, &record.id)?;
     if !state.stale {
+        if !state.is_live() {
+            free_half_made(dirs, record);
+        }
         return Ok(());
     }
     if let (Some(run), Some(exit)) = (&state.run, &state.exit) {
@@ -34,6 +37,16 @@ pub fn settle(dirs: &Dirs, record: &Record, _lock: &Lock) -> Result<()> {
         write_exit(dirs, &record.id, exit)?;
     }
     Ok(())
+}
+
+/// What a monitor leaves that was killed before it could write down what it holds. Its network's helper ends with the
+/// file that it has the namespace from, and gives published ports back.
+fn free_half_made(dirs: &Dirs, record: &Record) {
+    let run = dirs.run_container(&record.id);
+    if run.exists() {
+        let _ = fs::remove_file(run.join("netns"));
+        unroot_cgroup::Cgroup::remove_lost(record.spec.limits.cgroup_parent.as_deref(), &record.id);
+    }
 }
 
 /// Network helper and cgroup of a container without a monitor.

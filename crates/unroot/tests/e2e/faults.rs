@@ -63,3 +63,33 @@ fn the_command_is_killed() {
         assert!(left.is_empty(), "{dir}: {left:?}");
     }
 }
+
+/// The monitor is killed before it could write down what it holds.
+#[test]
+fn the_monitor_is_killed_early() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let host = Host::new();
+    let pasta = host.path("bin/pasta");
+    fs::create_dir(host.path("bin")).unwrap();
+    fs::write(&pasta, "#!/bin/sh\nkill -9 $PPID\n").unwrap();
+    fs::set_permissions(&pasta, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", host.path("bin").display(), std::env::var("PATH").unwrap());
+    for start_again in [false, true] {
+        let mut killed =
+            host.command(["run", "-d", "--name", "c", "--network=pasta", IMAGE, "sleep", "1000"]);
+        host.run(killed.env("PATH", &path)).fails(125, "monitor");
+        let id = host.unroot(["inspect", "--format", "{{.Id}}", "c"]).ok();
+        if start_again {
+            host.unroot(["start", "c"]).ok();
+            assert_eq!(host.unroot(["exec", "c", "echo", "runs"]).ok(), "runs");
+        }
+        host.unroot(["rm", "-f", "-t0", "c"]).ok();
+        let name = format!("unroot-{id}");
+        let mut find = std::process::Command::new("find");
+        assert_eq!(
+            host.run(find.args(["/sys/fs/cgroup", "-name", &name])).out,
+            "",
+            "a control group is left"
+        );
+    }
+}
