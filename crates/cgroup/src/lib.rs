@@ -146,11 +146,9 @@ impl Cgroup {
         Ok(None)
     }
 
-    /// Removes an empty one that a container has left whose supervisor was killed before it could say where it is.
-    pub fn remove_lost(parent: Option<&str>, id: &str) {
-        for place in places(parent).unwrap_or_default() {
-            let _ = fs::remove_dir(place.join(name_of(id)));
-        }
+    /// One that a container has left whose supervisor was killed before it could say where it is.
+    pub fn lost(parent: Option<&str>, id: &str) -> Option<Self> {
+        places(parent).ok()?.into_iter().find_map(|place| Self::open(&place.join(name_of(id))))
     }
 
     /// One that is there.

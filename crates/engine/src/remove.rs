@@ -34,7 +34,8 @@ pub fn settle(dirs: &Dirs, record: &Record, _lock: &Lock) -> Result<()> {
     }
     if let (Some(run), Some(exit)) = (&state.run, &state.exit) {
         free_held(run);
-        write_exit(dirs, &record.id, exit)?;
+        // (where the disk is full it is derived again the next time)
+        let _ = write_exit(dirs, &record.id, exit);
     }
     Ok(())
 }
@@ -45,7 +46,8 @@ fn free_half_made(dirs: &Dirs, record: &Record) {
     let run = dirs.run_container(&record.id);
     if run.exists() {
         let _ = fs::remove_file(run.join("netns"));
-        unroot_cgroup::Cgroup::remove_lost(record.spec.limits.cgroup_parent.as_deref(), &record.id);
+        let lost = unroot_cgroup::Cgroup::lost(record.spec.limits.cgroup_parent.as_deref(), &record.id);
+        let _ = lost.map(unroot_cgroup::Cgroup::remove);
     }
 }
 

@@ -245,13 +245,21 @@ impl Attached<'_, '_> {
                 }
                 _ => Ok(()),
             };
-            if written.is_err() {
-                return Ok(Some(Outcome::Broken));
+            if let Err(errno) = written {
+                return broken(errno).map(Some);
             }
             used += length;
         }
         self.incoming.drain(..used);
         Ok(outcome)
+    }
+}
+
+/// Our output cannot be written: nobody reads it any more, or, say, a full disk.
+pub fn broken(errno: Errno) -> Result<Outcome, Error> {
+    match errno {
+        Errno::PIPE => Ok(Outcome::Broken),
+        errno => Err(failed("write(output)")(errno)),
     }
 }
 

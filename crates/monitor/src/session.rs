@@ -10,7 +10,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use unroot_sys::signal::{SignalSet, read_signal, set_mask, signal_fd};
 
-use crate::attach::{Outcome, write_all};
+use crate::attach::{Outcome, broken, write_all};
 use crate::pump::{Input, READ_SIZE};
 use crate::supervise::exit_code;
 use crate::terminal::{self, DetachKeys, Raw};
@@ -107,8 +107,10 @@ impl Session<'_> {
             }
             self.input.flush();
             for n in 0..2 {
-                if ready[1 + n] && self.read_output(n, &mut buffer).is_err() {
-                    return Ok(Outcome::Broken);
+                if ready[1 + n]
+                    && let Err(errno) = self.read_output(n, &mut buffer)
+                {
+                    return broken(errno);
                 }
             }
             if ready[0] {

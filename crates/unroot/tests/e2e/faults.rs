@@ -93,3 +93,23 @@ fn the_monitor_is_killed_early() {
         );
     }
 }
+
+/// A full disk keeps nobody from removing, and output that cannot be written is told.
+#[test]
+fn what_cannot_be_written() {
+    let host = Host::new();
+    host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sleep", "1000"]).ok();
+    for verb in ["run --rm --network=none localhost/testimage:latest", "exec c"] {
+        let mut told = host.command(verb.split(' ').chain(["echo", "text"]));
+        let done = host.run(told.stdout(fs::File::create("/dev/full").unwrap()));
+        done.fails(125, "write(output): No space left on device");
+    }
+    kill9(&host.unroot(["inspect", "--format", "{{.State.ConmonPid}}", "c"]).ok());
+    wait_until("gone", || host.unroot(["ps", "-q"]).ok().is_empty());
+    // (as a full disk has it: nothing can be written down any more)
+    let mut full = std::process::Command::new("sh");
+    full.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]).arg(crate::host::binary());
+    full.arg("--root").arg(host.path("root")).arg("--runroot").arg(host.path("run")).args(["rm", "-f", "c"]);
+    host.run(full.env("CONTAINERS_CONF", "/dev/null")).ok();
+    assert_eq!(host.unroot(["ps", "-aq"]).ok(), "");
+}
