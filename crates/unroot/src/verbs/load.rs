@@ -76,7 +76,11 @@ pub fn from_transport(
         Some((before, name)) if !Path::new(path).exists() => (before, Some(name)),
         _ => (path, None),
     };
-    load(engine, Source::Path(path), only, progress).map(Some)
+    let mut loaded = load(engine, Source::Path(path), only, progress)?;
+    let asked = only.and_then(|name| full_name(name).ok());
+    // (the name that was asked for comes first)
+    loaded.sort_by_key(|(name, _)| Some(name) != asked.as_ref());
+    Ok(Some(loaded))
 }
 
 /// Has the image of a container that an archive is named for.
