@@ -72,8 +72,9 @@ pub enum Root {
         path: PathBuf,
         /// `:O`.
         overlay: bool,
-        /// `:idmap`.
-        idmap: bool,
+        /// `:idmap[=...]`: its files have other owners than on disk.
+        #[serde(default)]
+        shift: Option<String>,
     },
 }
 

@@ -151,12 +151,15 @@ impl Engine {
         let upper = Some((dir.join("upper"), dir.join("work")));
         let overlay =
             |dirs: LayerDirs, shift| Rootfs::Overlay { lower: dirs.lower, data: dirs.data, shift, upper };
+        // (who has one id has all files with it, whatever it is called inside)
+        let single = self.enter()?.single_id.is_some();
+        let maps = record.maps.as_ref().filter(|_| !single);
         let lacks_root = |maps: &IdMaps| maps.uid.to_outside(0).is_none() || maps.gid.to_outside(0).is_none();
-        if image.is_some() && record.maps.as_ref().is_some_and(lacks_root) {
+        if image.is_some() && maps.is_some_and(lacks_root) {
             let text = "the container's id map has no id 0, whose most files of an image are";
             return Err(Error::engine(text).with_hint("one more --uidmap and --gidmap for it: 0:FROM:1"));
         }
-        Ok(match (&record.spec.root, image, &record.maps) {
+        Ok(match (&record.spec.root, image, maps) {
             (Root::Image(_), Some(named), Some(maps)) if self.shifts_at_mount(self.enter()?) => {
                 let stage = self.dirs.run_container(&record.id).join("layers");
                 overlay(self.layer_dirs(named, None)?, Some(Shift { maps: maps.clone(), stage }))
@@ -166,11 +169,14 @@ impl Engine {
                 dirs.lower.push(self.store.mount_points().map_err(Error::engine)?);
                 overlay(dirs, None)
             }
-            (Root::Image(_), Some(named), maps) => overlay(self.layer_dirs(named, maps.as_ref())?, None),
+            (Root::Image(_), Some(named), maps) => overlay(self.layer_dirs(named, maps)?, None),
             (Root::Image(_), None, _) => overlay(LayerDirs::default(), None),
             (Root::Directory { path, overlay: true, .. }, ..) => {
                 let lower = skeleton.unwrap_or_else(|| path.clone());
                 overlay(LayerDirs { lower: vec![lower], data: Vec::new() }, None)
+            }
+            (Root::Directory { path, shift: Some(option), .. }, ..) => {
+                Rootfs::Shifted(path.clone(), crate::volumes::idmap::maps_of(option, record.maps.as_ref())?)
             }
             (Root::Directory { path, .. }, ..) => Rootfs::Directory(path.clone()),
         })

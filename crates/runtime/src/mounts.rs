@@ -17,7 +17,9 @@ use unroot_sys::SyscallError;
 use unroot_sys::mount::{attr, set_attributes};
 use unroot_sys::path::openat2;
 
-use crate::rootfs::{attach, clone_tree, log_of};
+use unroot_idmap::{Extent, IdMap, IdMaps};
+
+use crate::rootfs::{attach, clone_tree, log_of, shift_owners};
 use crate::spec::Mount;
 
 /// Options of a mount, sorted by whom they are for.
@@ -109,6 +111,43 @@ pub struct Prepared<'a> {
     mount: &'a Mount,
     options: Options,
     tree: Option<(OwnedFd, bool)>,
+}
+
+/// A bind with other owners (`idmap=uids=DISK-HERE-AMOUNT#...;gids=...`), which a process in a user namespace below the
+/// caller's could not make: the caller does it for it.
+pub fn shifted(mount: &Mount) -> Result<Option<(OwnedFd, bool)>, SyscallError> {
+    let options = Options::parse(&mount.options);
+    let Some(text) = options.value("idmap").filter(|_| mount.kind == "bind") else { return Ok(None) };
+    let wrong =
+        || SyscallError::new(format!("mount option idmap={text} of {}", mount.destination), Errno::INVAL);
+    let mut maps = IdMaps::default();
+    for part in text.split(';') {
+        let (kind, list) = part.split_once('=').ok_or_else(wrong)?;
+        let triple = |triple: &str| {
+            let numbers: Vec<u32> = triple.split('-').map_while(|n| n.parse().ok()).collect();
+            match numbers[..] {
+                [disk, here, length] => Ok(Extent::new(disk, here, length)),
+                _ => Err(wrong()),
+            }
+        };
+        let extents = list.split('#').map(triple).collect::<Result<Vec<_>, _>>()?;
+        let map = IdMap::new(extents).map_err(|_| wrong())?;
+        match kind {
+            "uids" => maps.uid = map,
+            _ => maps.gid = map,
+        }
+    }
+    let prepared = prepare(mount)?;
+    let tree = prepared.tree.ok_or_else(wrong)?;
+    shift_owners(&tree.0, &maps, Path::new(&mount.source))?;
+    Ok(Some(tree))
+}
+
+/// The same with a source that is open already.
+pub fn prepared<'a>(mount: &'a Mount, tree: &(OwnedFd, bool)) -> Result<Prepared<'a>, SyscallError> {
+    let duplicate =
+        rustix::io::fcntl_dupfd_cloexec(&tree.0, 3).map_err(|e| SyscallError::new("dup(mount)", e))?;
+    Ok(Prepared { mount, options: Options::parse(&mount.options), tree: Some((duplicate, tree.1)) })
 }
 
 /// Opens the source of a bind; others have none yet.

@@ -31,6 +31,8 @@ pub enum Rootfs {
     },
     /// A directory as it is.
     Directory(PathBuf),
+    /// A directory whose files have other owners: on disk -> the caller's.
+    Shifted(PathBuf, IdMaps),
 }
 
 /// Idmapped mounts of layers (mount_setattr(2), Linux 5.19 for those below an overlay).
@@ -47,6 +49,11 @@ impl Rootfs {
     pub fn detached(&self) -> Result<OwnedFd, SyscallError> {
         match self {
             Rootfs::Directory(path) => clone_tree(path, true),
+            Rootfs::Shifted(path, maps) => {
+                let tree = clone_tree(path, false)?;
+                shift_owners(&tree, maps, path)?;
+                Ok(tree)
+            }
             Rootfs::Overlay { lower, upper: None, shift: None, .. } if lower.len() == 1 => {
                 clone_tree(&lower[0], false)
             }
@@ -78,7 +85,7 @@ impl Shift {
         for (n, layer) in layers.iter().enumerate() {
             let tree = clone_tree(layer, false)?;
             set_attributes(tree.as_fd(), 0, 0, false, Some(namespace.as_fd()))
-                .map_err(|e| SyscallError::new(format!("{} of {layer:?}", e.call), e.errno))?;
+                .map_err(|e| refused_shift(&e, layer))?;
             let place = self.stage.join(n.to_string());
             std::fs::create_dir_all(&place)
                 .map_err(|e| SyscallError::new(format!("mkdir({place:?})"), errno_of(&e)))?;
@@ -87,6 +94,21 @@ impl Shift {
         }
         Ok(staged)
     }
+}
+
+/// Gives the files of a mount other owners: on disk -> the caller's.
+pub fn shift_owners(tree: &OwnedFd, maps: &IdMaps, what: &Path) -> Result<(), SyscallError> {
+    let namespace = user_namespace(maps)?;
+    set_attributes(tree.as_fd(), 0, 0, false, Some(namespace.as_fd())).map_err(|e| refused_shift(&e, what))
+}
+
+fn refused_shift(error: &SyscallError, what: &Path) -> SyscallError {
+    let why = match error.errno {
+        rustix::io::Errno::INVAL => "failed to create idmapped mount, which its filesystem does not take: ",
+        rustix::io::Errno::PERM => "failed to create idmapped mount, which takes root: ",
+        _ => "failed to create idmapped mount: ",
+    };
+    SyscallError::new(format!("{why}{} of {what:?}", error.call), error.errno)
 }
 
 fn errno_of(error: &std::io::Error) -> rustix::io::Errno {

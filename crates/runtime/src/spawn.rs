@@ -206,6 +206,8 @@ struct Plan {
     join: Vec<(Namespace, OwnedFd)>,
     join_pid: Option<OwnedFd>,
     join_user: Option<OwnedFd>,
+    /// Mounts of the spec, by their place in it, that the caller alone can make.
+    shifted: Vec<(usize, (OwnedFd, bool))>,
     ready: Ready,
     last_cap: u32,
     root: Option<OwnedFd>,
@@ -246,7 +248,12 @@ impl Plan {
             new.insert(Namespace::User);
         }
         new.insert(Namespace::Mount);
-        let setgroups = request.setgroups || own_user_namespace;
+        let mut shifted = Vec::new();
+        for (n, mount) in spec.mounts.iter().enumerate() {
+            shifted.extend(mounts::shifted(mount)?.map(|tree| (n, tree)));
+        }
+        // (a new user namespace allows it where the one around it does)
+        let setgroups = request.setgroups;
         let filter = seccomp::compile(&request.seccomp, &spec.process.capabilities)?;
         let ready = Ready::new(&spec.process, filter, request.preserved_fds, setgroups)?;
         // with a user namespace of its own the child could not mount layers: the caller does it for it
@@ -256,6 +263,7 @@ impl Plan {
             join,
             join_pid,
             join_user,
+            shifted,
             ready,
             last_cap: last_capability(),
             root,
@@ -279,12 +287,16 @@ impl Plan {
         }
         // opened here, in this mount namespace, and by the user that directory and sources belong to
         let mount_point = open_path(&request.mount_point)?;
-        let prepared = spec.mounts.iter().map(mounts::prepare).collect::<Result<Vec<_>, _>>()?;
+        let prepare = |(n, mount)| match self.shifted.iter().find(|(at, _)| *at == n) {
+            Some((_, tree)) => mounts::prepared(mount, tree),
+            None => mounts::prepare(mount),
+        };
+        let prepared = spec.mounts.iter().enumerate().map(prepare).collect::<Result<Vec<_>, _>>()?;
         if let Some(maps) = request.userns.maps() {
             wait_for(socket, b'm')?;
             set_gid(first_id(&maps.gid))?;
             set_uid(first_id(&maps.uid))?;
-            if !spec.process.keep_groups {
+            if !spec.process.keep_groups && request.setgroups {
                 set_groups(&[])?;
             }
             prctl(Prctl::ParentDeathSignal(9))?;

@@ -4,6 +4,7 @@ use unroot_engine::spec::{Mount, MountKind};
 
 use crate::cli::{Args, CliError};
 use crate::glob;
+use unroot_engine::volumes::idmap;
 
 /// All mounts that were asked for.
 pub fn all(args: &Args) -> Result<Vec<Mount>, CliError> {
@@ -85,11 +86,17 @@ fn check_options(options: &[String], text: &str) -> Result<Vec<String>, CliError
             || PROPAGATIONS.contains(&option.as_str())
             || OTHERS.contains(&option.as_str())
             || ["upperdir=", "workdir=", "subpath=", "volume-opt="].iter().any(|p| option.starts_with(p));
+        if idmap::is_idmap(option) {
+            if !rustix::process::geteuid().is_root() {
+                return Err(CliError::new(format!(
+                    "{text}: idmapped mounts take root: the kernel gives them to whoever owns the filesystem"
+                ))
+                .with_hint("--userns=keep-id, --uidmap and U give files to a container's users"));
+            }
+            continue;
+        }
         if !known {
-            let hint = (option.split('=').next() == Some("idmap"))
-                .then_some("--userns=keep-id, --uidmap and U give files to a container's users");
-            let error = CliError::new(format!("invalid option type {option:?} in {text}"));
-            return Err(hint.into_iter().fold(error, |error, hint| error.with_hint(hint)));
+            return Err(CliError::new(format!("invalid option type {option:?} in {text}")));
         }
     }
     if let Some((_, what)) = GROUPS.iter().find(|(names, _)| given(names) > 1) {

@@ -8,6 +8,7 @@ use unroot_engine::spec::{ContainerSpec, Device, Namespace, PullPolicy, Restart,
 
 use crate::cli::{Args, CliError, Flag, Kind, flag};
 use crate::mount_flags;
+use unroot_engine::volumes::idmap;
 
 use Kind::{Bool, List, Repeat, Value};
 
@@ -325,11 +326,12 @@ fn pull_policy(text: Option<&str>) -> Result<PullPolicy, CliError> {
 
 fn rootfs(text: &str) -> Root {
     let (path, options) = match text.rsplit_once(':') {
-        Some((path, options)) if matches!(options, "O" | "idmap") => (path, options),
+        Some((path, options)) if options == "O" || idmap::is_idmap(options) => (path, options),
         _ => (text, ""),
     };
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    Root::Directory { path, overlay: options == "O", idmap: options == "idmap" }
+    let shift = idmap::is_idmap(options).then(|| options.to_string());
+    Root::Directory { path, overlay: options == "O", shift }
 }
 
 /// `--preserve-fds N`, `--preserve-fd FD,...`: descriptors that are open, sorted.

@@ -1,5 +1,6 @@
 //! Volumes as life cycles: made, used by containers, removed when nobody uses them.
 
+pub mod idmap;
 mod mounts;
 mod options;
 mod owners;

@@ -8,7 +8,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use unroot_idmap::IdMaps;
 use unroot_store::{Volume, VolumeState};
 
-use super::{options, owners, users_of};
+use super::{idmap, options, owners, users_of};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
 use crate::plan::reason;
@@ -42,8 +42,10 @@ impl Engine {
         user: &ResolvedUser,
     ) -> Result<Settled> {
         let mut settled = Settled { mounts: Vec::new(), locks: Vec::new(), filled: Vec::new() };
-        let owner = Owner { maps: record.maps.as_ref(), user };
         for mount in &record.spec.files.mounts {
+            let shifted = mount.options.iter().find(|o| idmap::is_idmap(o));
+            // (on disk its files have the container's own ids)
+            let owner = Owner { maps: record.maps.as_ref().filter(|_| shifted.is_none()), user };
             let used =
                 record.volumes.iter().find(|v| v.target == mount.target && mount.kind == MountKind::Volume);
             let mount = match used {
@@ -54,6 +56,12 @@ impl Engine {
             if mount.options.iter().any(|o| o == "U") && is_path(&mount) {
                 let (uid, gid) = owner.outside(user.uid, user.gid)?;
                 owners::give(Path::new(&mount.source), &self.user.home, uid, gid)?;
+            }
+            let mut mount = mount;
+            if let Some(option) = shifted {
+                let maps = idmap::maps_of(option, record.maps.as_ref())?;
+                mount.options.retain(|o| !idmap::is_idmap(o));
+                mount.options.push(idmap::settled(&maps));
             }
             settled.mounts.push(mount);
         }

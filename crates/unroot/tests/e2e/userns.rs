@@ -230,3 +230,154 @@ fn by_environment_and_configuration() {
     let over = ["run", "--rm", "--network=none", "--userns=host", IMAGE, "id", "-u"];
     assert_eq!(host.run(host.command(over).env("CONTAINERS_CONF", &conf)).ok(), "0");
 }
+
+#[test]
+fn mounts_with_other_owners() {
+    let host = Host::new();
+    let dir = host.path("tree");
+    std::fs::create_dir_all(dir.join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", dir.join("bin/busybox")).unwrap();
+    for name in ["sh", "stat", "touch"] {
+        std::os::unix::fs::symlink("busybox", dir.join("bin").join(name)).unwrap();
+    }
+    std::fs::write(dir.join("file"), "").unwrap();
+    let bind = |option: &str| format!("{}:/there:{option}", dir.display());
+    if !is_root() {
+        let error = host.sh(&["-v", &bind("idmap")], "true").fails(125, "idmapped mounts take root");
+        assert!(error.contains("hint: --userns=keep-id"), "{error}");
+        return;
+    }
+    std::os::unix::fs::chown(dir.join("file"), Some(2000), Some(2000)).unwrap();
+    let look = |flags: &[&str], path: &str| host.sh(flags, &format!("stat -c %u:%g {path}")).ok();
+    let own = "--uidmap=0:1000:3000";
+    assert_eq!(look(&[own, "-v", &bind("idmap")], "/there/bin /there/file"), "0:0\n2000:2000");
+    assert_eq!(look(&[own, "-v", &bind("ro")], "/there/bin"), "65534:65534");
+    assert_eq!(look(&[own, "-v", &bind("idmap=uids=0-1001-10;gids=0-1002-10")], "/there/bin"), "1:2");
+    assert_eq!(look(&[own, "-v", &bind("idmap=uids=@2000-1-1;gids=@2000-1-1")], "/there/file"), "1:1");
+    // without a namespace of its own only with numbers
+    assert_eq!(look(&["-v", &bind("idmap=uids=0-5-10;gids=0-6-10")], "/there/bin"), "5:6");
+    host.sh(&["-v", &bind("idmap")], "true").fails(125, "user namespace of its own");
+    host.sh(&[own, "-v", &bind("idmap=uids=1")], "true").fails(125, "invalid idmap option");
+    // what the container's root makes there is root's on disk
+    host.sh(&[own, "-v", &bind("idmap")], "touch /there/made").ok();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata(dir.join("made")).unwrap().uid(), 0);
+    // a volume keeps its owners whatever the map of whoever has it
+    for from in [1000, 2000] {
+        let map = format!("--uidmap=0:{from}:3000");
+        assert_eq!(look(&[&map, "-v", "kept:/etc:idmap"], "/etc /etc/passwd"), "0:0\n0:0");
+    }
+    // a root filesystem
+    let rootfs = |option: &str, path: &str| {
+        let root = format!("{}:{option}", dir.display());
+        host.unroot([
+            "run",
+            "--rm",
+            "--network=none",
+            own,
+            "--rootfs",
+            &root,
+            "/bin/stat",
+            "-c",
+            "%u:%g",
+            path,
+        ])
+        .ok()
+    };
+    assert_eq!(rootfs("idmap", "/bin"), "0:0");
+    assert_eq!(rootfs("idmap=uids=0-1001-10000;gids=0-1002-10000", "/bin"), "1:2");
+    assert_eq!(rootfs("idmap=uids=@2000-1-1;gids=@2000-1-1", "/file"), "1:1");
+}
+
+/// Root's pool, several ranges, lines by number: other files of the host, in a mount namespace of the test's own.
+#[test]
+fn files_of_the_host() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let base = format!(
+        "{} --root {1}/root --runroot {1}/run",
+        crate::host::binary().display(),
+        host.path("").display()
+    );
+    let script = |files: &str, commands: &str| {
+        let dir = host.path("").display().to_string();
+        let text = format!(
+            "set -e; printf '{files}' >{dir}/subid; mount --bind {dir}/subid /etc/subuid; mount --bind {dir}/subid /etc/subgid; {commands}"
+        );
+        let output = std::process::Command::new("unshare")
+            .args(["-m", "sh", "-c", &text])
+            .env("CONTAINERS_CONF", "/dev/null")
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let run = |mode: &str, command: &str| {
+        format!("{base} run --rm --network=none --userns={mode} {IMAGE} {command}; ")
+    };
+    let pool = "containers:2000000:4000\\n";
+    let both = format!(
+        "{base} run -d --name one --network=none --userns=auto {IMAGE} sleep 100 >/dev/null; {}{}{base} rm -f -t0 one >/dev/null; {}",
+        run("auto", "cat /proc/self/uid_map"),
+        run("auto", "stat -c %u /bin/busybox /etc/passwd"),
+        run("auto:size=4000", "cat /proc/self/uid_map"),
+    );
+    let said = script(pool, &both);
+    let lines: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
+    // (1024 ids and nobody's, which the image has)
+    assert_eq!(lines[0], ["0", "2001025", "1024"], "{said}");
+    assert_eq!(lines[1], ["65534", "2002049", "1"], "{said}");
+    assert_eq!((&lines[2], &lines[3]), (&vec!["0"], &vec!["0"]), "{said}");
+    assert_eq!(lines[4], ["0", "2000000", "4000"], "{said}");
+    // two ranges of one name, as one pool
+    let said = script(
+        "containers:2000000:700\\ncontainers:3000000:700\\n",
+        &run("auto:size=1000", "cat /proc/self/uid_map"),
+    );
+    let shown: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(shown, [["0", "2000000", "700"], ["700", "3000000", "300"]], "{said}");
+    // an ordinary user's ranges: by name and by number, the one after the other
+    let user = format!(
+        "echo ranger:x:4322:4322::/tmp:/bin/sh >{0}/passwd; cat /etc/passwd >>{0}/passwd; mount --bind {0}/passwd /etc/passwd; chmod 777 {0}; \
+         exec setpriv --reuid=4322 --regid=4322 --clear-groups env HOME={0} {1} --root {0}/r --runroot {0}/rr unshare cat /proc/self/uid_map",
+        host.path("").display(),
+        crate::host::binary().display()
+    );
+    let said = script("ranger:500000:100\\n4322:700000:100\\n", &user);
+    let shown: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(shown, [["0", "4322", "1"], ["1", "500000", "100"], ["101", "700000", "100"]], "{said}");
+}
+
+#[test]
+fn as_many_lines_as_the_kernel_takes() {
+    let host = Host::new();
+    let lines =
+        |count: u32| (0..count).map(|n| format!("--uidmap={}:{}:1", n * 2, n + 1)).collect::<Vec<_>>();
+    let many = lines(300);
+    let flags: Vec<&str> = many.iter().map(String::as_str).chain(["--gidmap=0:1:1000"]).collect();
+    assert_eq!(host.sh(&flags, "wc -l </proc/self/uid_map").ok(), "300");
+    let many = lines(341);
+    let flags: Vec<&str> = many.iter().map(String::as_str).chain(["--gidmap=0:1:1000"]).collect();
+    host.sh(&flags, "true").fails(125, "340");
+}
+
+#[test]
+fn one_id_is_enough() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let dir = host.path("").display().to_string();
+    let tar = host.path("image.tar").display().to_string();
+    let run = format!("{} --root {dir}/r --runroot {dir}/rr", crate::host::binary().display());
+    // (a user of whom /etc/subuid knows nothing)
+    let text = format!(
+        "chmod 777 {dir}; chmod 644 {tar}; exec setpriv --reuid=4323 --regid=4323 --clear-groups env HOME={dir} CONTAINERS_CONF=/dev/null sh -ec '{run} import -q {tar} x >/dev/null; \
+         {run} run --rm --network=none x /bin/id -u; {run} run --rm --network=none --userns=keep-id x /bin/id -u; {run} unshare rm -rf {dir}/r'"
+    );
+    let output = std::process::Command::new("sh").args(["-c", &text]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("0\n4323\n"), "{said}");
+}
