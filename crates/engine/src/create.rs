@@ -17,7 +17,7 @@ use crate::images::{Named, Progress, PullOptions};
 use crate::lock::Lock;
 use crate::names;
 use crate::plan::reason;
-use crate::record::{ImageRef, Record, VolumeUse, claim_name, release_name};
+use crate::record::{ImageRef, Record, VolumeUse, claim_name, is_id, release_name};
 use crate::spec::{ContainerSpec, FORMAT, Mount, MountKind, Namespace, Root};
 use crate::state::State;
 use crate::users::{self, RootView};
@@ -91,7 +91,6 @@ impl Engine {
             self.remove(&old, true, Some(0), true)?;
         }
         let temporary = self.dirs.containers().join(format!(".{id}"));
-        make_dir(&temporary)?;
         let (maps, default_user) = (chosen.maps.clone(), chosen.default_user);
         let settled = Settled { id: &id, maps, default_user, ports, config: &config };
         let made = self.make(&mut spec, image.as_ref(), &temporary, settled);
@@ -186,22 +185,29 @@ impl Engine {
 
     /// Removes what killed makers left.
     pub fn sweep(&self) -> Result<()> {
+        let entries = fs::read_dir(self.dirs.run.join("containers")).into_iter().flatten().flatten();
+        let running: Vec<String> =
+            entries.filter_map(|e| e.file_name().into_string().ok()).filter(|id| is_id(id)).collect();
         for entry in fs::read_dir(self.dirs.containers()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if let Some(id) = name.strip_prefix('.')
                 && !is_being_made(&self.dirs, id)
             {
                 self.enter()?;
+                crate::remove::remove_run(&self.dirs.run_container(id))?;
                 crate::remove::remove_tree(&entry.path())?;
-                let _ = fs::remove_dir_all(self.dirs.run_container(id));
             }
         }
         for entry in fs::read_dir(self.dirs.names()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(id) = crate::record::id_of_name(&self.dirs, &name)
-                && crate::record::is_stale(&self.dirs, &name, &id)
-            {
-                release_name(&self.dirs, &name, &id);
+            if let Some(id) = crate::record::id_of_name(&self.dirs, &name) {
+                crate::record::release_stale(&self.dirs, &name, &id);
+            }
+        }
+        // (what is in memory was looked at first: a container is there before it has something in it)
+        for id in running {
+            if !self.dirs.container(&id).exists() && !is_being_made(&self.dirs, &id) {
+                crate::remove::remove_run(&self.dirs.run_container(&id))?;
             }
         }
         Ok(())
@@ -215,9 +221,16 @@ impl Engine {
         settled: Settled<'_>,
     ) -> Result<Record> {
         let Settled { id, maps, default_user, ports, config } = settled;
-        let lock = File::open(temporary).context(|| format!("open {}", temporary.display()))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .context(|| format!("flock {}", temporary.display()))?;
+        // (whoever sweeps may look at it before it is locked)
+        let _lock = loop {
+            make_dir(temporary)?;
+            let Ok(lock) = File::open(temporary) else { continue };
+            flock(&lock, FlockOperation::LockExclusive)
+                .context(|| format!("flock {}", temporary.display()))?;
+            if temporary.exists() {
+                break lock;
+            }
+        };
         for dir in ["upper", "work"] {
             make_dir(&temporary.join(dir))?;
         }
@@ -376,27 +389,29 @@ impl Engine {
 
     /// Removes a container; with `force` also one that runs. Anonymous volumes go too if asked.
     pub fn remove(&self, record: &Record, force: bool, timeout: Option<u32>, volumes: bool) -> Result<()> {
-        let state = State::observe(&self.dirs, &record.id)?;
-        if state.is_live() {
-            if !force && state.status != crate::Status::Initialized {
-                return Err(Error::state(format_args!(
-                    "cannot remove container {} as it is {} - running or paused containers cannot be removed without force: container state improper",
-                    record.id,
-                    state.status.as_str()
-                )));
+        let mut ran = false;
+        loop {
+            let state = State::observe(&self.dirs, &record.id)?;
+            if state.is_live() {
+                ran = true;
+                refuse_live(record, &state, force)?;
+                // from outside of any user namespace: the container's may be another one than ours would be
+                for result in crate::stop::stop(&self.dirs, &[record], timeout, &|r| self.stop_signal(r)) {
+                    // (what was lost is gone as well)
+                    result.or_else(|e| if e.kind() == ErrorKind::Lost { Ok(()) } else { Err(e) })?;
+                }
             }
-            // from outside of any user namespace: the container's may be another one than ours would be
-            for result in crate::stop::stop(&self.dirs, &[record], timeout, &|r| self.stop_signal(r)) {
-                // (what was lost is gone as well)
-                result.or_else(|e| if e.kind() == ErrorKind::Lost { Ok(()) } else { Err(e) })?;
+            self.enter()?;
+            let lock = match Lock::take(&self.dirs, &record.id) {
+                Ok(lock) => lock,
+                // (with --rm its monitor has removed it as it ended)
+                Err(e) if e.kind() == ErrorKind::NotFound && ran => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            // (somebody else may have started it meanwhile)
+            if !State::observe(&self.dirs, &record.id)?.is_live() {
+                return self.remove_stopped(record, lock, volumes);
             }
-        }
-        self.enter()?;
-        // (with --rm its monitor has removed it as it ended)
-        match Lock::take(&self.dirs, &record.id) {
-            Ok(lock) => self.remove_stopped(record, lock, volumes),
-            Err(e) if e.kind() == ErrorKind::NotFound && state.is_live() => Ok(()),
-            Err(e) => Err(e),
         }
     }
 
@@ -416,7 +431,9 @@ impl Engine {
 
     fn remove_stopped(&self, record: &Record, lock: Lock, volumes: bool) -> Result<()> {
         crate::remove::settle(&self.dirs, record, &lock)?;
-        crate::remove::remove(&self.dirs, record, lock)?;
+        // (it may have been renamed since it was looked up)
+        let now = Record::read(&self.dirs, &record.id)?;
+        crate::remove::remove(&self.dirs, now.as_ref().unwrap_or(record), lock)?;
         if volumes {
             self.drop_volumes(&record.volumes);
         }
@@ -434,6 +451,17 @@ impl Engine {
         unroot_sys::signal::parse(&config.stop_signal)
             .or_else(|| unroot_sys::signal::parse(usual))
             .unwrap_or(15)
+    }
+}
+
+fn refuse_live(record: &Record, state: &State, force: bool) -> Result<()> {
+    match force || state.status == crate::Status::Initialized {
+        true => Ok(()),
+        false => Err(Error::state(format_args!(
+            "cannot remove container {} as it is {} - running or paused containers cannot be removed without force: container state improper",
+            record.id,
+            state.status.as_str()
+        ))),
     }
 }
 

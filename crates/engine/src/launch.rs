@@ -129,6 +129,7 @@ impl Launch {
             if let Some(cgroup) = cgroup {
                 let _ = cgroup.remove();
             }
+            crate::remove::end_helper(&self.dirs.run_container(&self.record.id));
             if restarts > 0 {
                 let exit = Exit {
                     code: error.exit_code().into(),

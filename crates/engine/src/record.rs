@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use unroot_idmap::IdMaps;
@@ -151,14 +152,18 @@ pub fn id_of_name(dirs: &Dirs, name: &str) -> Option<String> {
 /// free: its maker was killed.
 pub fn claim_name(dirs: &Dirs, name: &str, id: &str) -> Result<()> {
     let link = dirs.names().join(name);
-    for _ in 0..2 {
+    for _ in 0..10 {
         match std::os::unix::fs::symlink(id, &link) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(Error::engine(format_args!("symlink {} -> {id}: {e}", link.display()))),
         }
         let Some(owner) = id_of_name(dirs, name) else { continue };
-        if !is_stale(dirs, name, &owner) {
+        // (a rename that was killed has taken it already)
+        if owner == id {
+            return Ok(());
+        }
+        if !release_stale(dirs, name, &owner) {
             return Err(Error::new(
                 ErrorKind::InUse,
                 format_args!(
@@ -167,23 +172,47 @@ pub fn claim_name(dirs: &Dirs, name: &str, id: &str) -> Result<()> {
             )
             .with_hint(format_args!("{} rm {name}, or --replace", crate::program())));
         }
-        release_name(dirs, name, &owner);
     }
     Err(Error::engine(format_args!("the container name \"{name}\" changes hands too fast")))
 }
 
-/// A name's link is nobody's: its container is neither there nor being made, or it has another name and nobody is just
-/// giving it this one.
-pub fn is_stale(dirs: &Dirs, name: &str, id: &str) -> bool {
+/// Frees a name whose link is nobody's: its container is neither there nor being made, or it has another name and
+/// nobody is just giving it this one. False if it is somebody's.
+pub fn release_stale(dirs: &Dirs, name: &str, id: &str) -> bool {
+    let _names = lock_names(dirs);
+    // (in this order: it may be published in between)
+    let is_there = || dirs.container(id).exists();
+    if !is_there() && !crate::create::is_being_made(dirs, id) && !is_there() {
+        remove_link(dirs, name, id);
+        return true;
+    }
     let otherwise = || Record::read(dirs, id).is_ok_and(|r| r.is_some_and(|r| r.name != name));
-    match dirs.container(id).exists() {
-        false => !crate::create::is_being_made(dirs, id),
-        true => otherwise() && matches!(Lock::try_take(dirs, id), Ok(Some(_lock)) if otherwise()),
+    if !otherwise() {
+        return false;
+    }
+    match Lock::try_take(dirs, id) {
+        Ok(Some(_lock)) if otherwise() => {
+            remove_link(dirs, name, id);
+            true
+        }
+        _ => false,
     }
 }
 
 /// Gives a name back, if it is still this container's.
 pub fn release_name(dirs: &Dirs, name: &str, id: &str) {
+    let _names = lock_names(dirs);
+    remove_link(dirs, name, id);
+}
+
+/// Whoever removes links holds this: what a link was seen to be, it still is when it is removed.
+fn lock_names(dirs: &Dirs) -> Option<fs::File> {
+    let names = fs::File::open(dirs.names()).ok()?;
+    rustix::io::retry_on_intr(|| flock(&names, FlockOperation::LockExclusive)).ok()?;
+    Some(names)
+}
+
+fn remove_link(dirs: &Dirs, name: &str, id: &str) {
     if id_of_name(dirs, name).as_deref() == Some(id) {
         let _ = fs::remove_file(dirs.names().join(name));
     }

@@ -1,12 +1,14 @@
 //! rm: what a container leaves, and cleaning after a monitor that was killed.
 //!
-//! Removing is: name given back, record gone (the container no longer exists for anyone), then its files. Killed
-//! in between, the files are in a directory whose name begins with a dot, which the next removal sweeps. A monitor
+//! Removing is: record gone (the container no longer exists for anyone), name given back, then its files. Killed
+//! in between, the name is nobody's and the files are in a directory whose name begins with a dot, which the next removal sweeps. A monitor
 //! that removes its container (`--rm`) does so before it tells of the end, and deletes the files afterwards.
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::mount::UnmountFlags;
 
@@ -14,7 +16,7 @@ use crate::dirs::Dirs;
 use crate::error::{Context as _, Error, Result};
 use crate::lock::Lock;
 use crate::record::{Record, release_name};
-use crate::state::{Restarting, RunState, State, write_exit};
+use crate::state::{ProcessRef, Restarting, RunState, State, write_exit};
 
 /// Records the exit of a container whose monitor was killed, and frees what it held; one whose monitor waits to
 /// start it again will not do so. The caller has the lock.
@@ -46,9 +48,35 @@ fn free_half_made(dirs: &Dirs, record: &Record) {
     let run = dirs.run_container(&record.id);
     if run.exists() {
         let _ = fs::remove_file(run.join("netns"));
+        end_helper(&run);
         let lost = unroot_cgroup::Cgroup::lost(record.spec.limits.cgroup_parent.as_deref(), &record.id);
         let _ = lost.map(unroot_cgroup::Cgroup::remove);
     }
+}
+
+/// Ends a network helper of which nothing tells but its own file.
+pub(crate) fn end_helper(run: &Path) {
+    let helper = run.join(unroot_network::PASTA_PID);
+    let pid = fs::read_to_string(&helper).ok().and_then(|text| text.trim().parse().ok());
+    let Some(process) = pid.and_then(ProcessRef::of) else { return };
+    // (the number may be another process's by now)
+    let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+    let own = run.as_os_str().as_bytes();
+    if words.windows(own.len()).any(|w| w == own)
+        && let Some(handle) = crate::stop::open_process(process)
+    {
+        let _ = crate::stop::kill_hard(None, &handle);
+        let _ = crate::stop::wait_end(&handle, Some(Duration::from_secs(2)));
+    }
+    let _ = fs::remove_file(helper);
+}
+
+/// Removes what is in memory of a container that no longer exists.
+pub(crate) fn remove_run(run: &Path) -> Result<()> {
+    end_helper(run);
+    // (what `mount` has mounted is not to be emptied)
+    let _ = rustix::mount::unmount(run.join(crate::roots::MERGED), UnmountFlags::DETACH);
+    remove_tree(run)
 }
 
 /// Network helper and cgroup of a container without a monitor.
@@ -74,9 +102,7 @@ pub struct Leftover {
 impl Leftover {
     /// Deletes them.
     pub fn delete(self) -> Result<()> {
-        // (what `mount` has mounted is not to be emptied)
-        let _ = rustix::mount::unmount(self.run.join(crate::roots::MERGED), UnmountFlags::DETACH);
-        let run = remove_tree(&self.run);
+        let run = remove_run(&self.run);
         remove_tree(&self.kept).and(run)
     }
 }
@@ -90,7 +116,6 @@ pub fn remove(dirs: &Dirs, record: &Record, lock: Lock) -> Result<()> {
 pub fn withdraw(dirs: &Dirs, record: &Record, lock: Lock) -> Result<Leftover> {
     let dir = dirs.container(&record.id);
     let doomed = dirs.containers().join(format!(".{}", record.id));
-    release_name(dirs, &record.name, &record.id);
     if let Some(file) = &record.spec.life.cidfile {
         let _ = fs::remove_file(file);
     }
@@ -98,6 +123,7 @@ pub fn withdraw(dirs: &Dirs, record: &Record, lock: Lock) -> Result<Leftover> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         other => other.context(|| format!("rename {}", dir.display()))?,
     }
+    release_name(dirs, &record.name, &record.id);
     lock.release();
     dirs.events.container("remove", record);
     Ok(Leftover { kept: doomed, run: dirs.run_container(&record.id) })

@@ -6,7 +6,7 @@ mod pasta;
 mod port;
 
 pub use mode::Mode;
-pub use pasta::{DNS_FORWARD, HOST_ADDRESS, Pasta, value_of};
+pub use pasta::{DNS_FORWARD, HOST_ADDRESS, PASTA_PID, Pasta, value_of};
 pub use port::{PortMap, Protocol};
 
 /// What went wrong with a network.

@@ -22,6 +22,9 @@ pub fn value_of<'a>(options: &'a [String], names: &[&str]) -> Option<&'a str> {
     })
 }
 
+/// Where its number is, in the directory that it is started for.
+pub const PASTA_PID: &str = "pasta.pid";
+
 /// A pasta that is starting.
 #[derive(Debug)]
 pub struct Pasta {
@@ -38,7 +41,7 @@ impl Pasta {
         ports: &[PortMap],
         options: &[String],
     ) -> Result<Self, Error> {
-        let own = || directory.join("pasta.pid");
+        let own = || directory.join(PASTA_PID);
         let pidfile = value_of(options, &["--pid", "-P"]).map_or_else(own, PathBuf::from);
         let has = |names: &[&str]| options.iter().any(|o| names.contains(&o.split('=').next().unwrap_or(o)));
         let mut command = Command::new("pasta");

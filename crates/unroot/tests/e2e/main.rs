@@ -5,6 +5,7 @@
 //! have is asked with [`host::is_root`] and tested for its error instead.
 
 mod boot;
+mod chaos;
 mod commit;
 mod configured;
 mod copy;
