@@ -7,7 +7,7 @@ use unroot_monitor::session;
 use unroot_monitor::terminal::DetachKeys;
 use unroot_runtime::Stdio;
 use unroot_runtime::exec::{Request, Running};
-use unroot_runtime::spec::{Process, Rlimit, User};
+use unroot_runtime::spec::{Process, User};
 
 use crate::capabilities;
 use crate::engine::Engine;
@@ -178,18 +178,7 @@ impl Engine {
             make_cwd: false,
             keep_groups: record.spec.process.groups.iter().any(|g| g == users::KEEP_GROUPS),
             capabilities,
-            rlimits: record
-                .spec
-                .process
-                .ulimits
-                .iter()
-                .filter(|l| l.name != "host")
-                .map(|l| Rlimit {
-                    kind: format!("RLIMIT_{}", l.name.to_ascii_uppercase()),
-                    soft: l.soft,
-                    hard: l.hard,
-                })
-                .collect(),
+            rlimits: crate::plan::rlimits(&record.spec, &limits::host_rlimits(), in_user_namespace),
             no_new_privileges: security
                 .options
                 .iter()

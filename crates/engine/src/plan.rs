@@ -173,7 +173,7 @@ fn process(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Process> {
         make_cwd: spec.process.workdir.is_none(),
         keep_groups: spec.process.groups.iter().any(|g| g == crate::users::KEEP_GROUPS),
         capabilities: capabilities::sets(security, false, facts.user.uid, facts.capabilities)?,
-        rlimits: rlimits(spec, facts)?,
+        rlimits: rlimits(spec, facts.rlimits, facts.in_user_namespace),
         no_new_privileges,
         oom_score_adj: spec.process.oom_score_adj,
     })
@@ -256,12 +256,12 @@ fn expand(text: &str, known: &[(String, String)]) -> String {
     expanded + rest
 }
 
-fn rlimits(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Rlimit>> {
+/// Resource limits of a container's processes, of those that the engine has: name, soft, hard.
+pub fn rlimits(spec: &ContainerSpec, own: &[(String, u64, u64)], in_user_namespace: bool) -> Vec<Rlimit> {
     if spec.process.ulimits.iter().any(|l| l.name == "host") {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let hard_of =
-        |name: &str| facts.rlimits.iter().find(|(known, ..)| known == name).map(|(_, _, hard)| *hard);
+    let hard_of = |name: &str| own.iter().find(|(known, ..)| known == name).map(|(_, _, hard)| *hard);
     let mut all: Vec<Rlimit> = ["nofile", "nproc"]
         .iter()
         .map(|name| {
@@ -273,13 +273,13 @@ fn rlimits(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Rlimit>> {
         let name = limit.name.to_ascii_lowercase();
         let kind = kind_of(name.trim_start_matches("rlimit_"));
         // (without limit is as far as it can be had)
-        let most = hard_of(name.trim_start_matches("rlimit_")).filter(|_| facts.in_user_namespace);
+        let most = hard_of(name.trim_start_matches("rlimit_")).filter(|_| in_user_namespace);
         let bounded = |value: u64| if value == u64::MAX { most.unwrap_or(value) } else { value };
         let new = Rlimit { kind: kind.clone(), soft: bounded(limit.soft), hard: bounded(limit.hard) };
         all.retain(|l| l.kind != kind);
         all.push(new);
     }
-    Ok(all)
+    all
 }
 
 fn kind_of(name: &str) -> String {

@@ -66,6 +66,23 @@ fn it_has_no_more_rights_than_the_container() {
 }
 
 #[test]
+fn it_has_the_containers_resource_limits() {
+    let host = Host::new();
+    let run =
+        ["run", "-d", "--name", "c", "--network=none", "--ulimit=fsize=4096:8192", IMAGE, "sleep", "1000"];
+    host.unroot(run).ok();
+    let of = |process: &str| {
+        let mut exec = std::process::Command::new("sh");
+        exec.args(["-c", "ulimit -Sn 256; exec \"$0\" \"$@\""]).arg(crate::host::binary());
+        exec.arg("--root").arg(host.path("root")).arg("--runroot").arg(host.path("run"));
+        exec.args(["exec", "c", "cat", &format!("/proc/{process}/limits")])
+            .env("CONTAINERS_CONF", "/dev/null");
+        host.run(&mut exec).ok()
+    };
+    assert_eq!(of("self"), of("1"));
+}
+
+#[test]
 fn not_in_a_stopped_container() {
     let host = running();
     host.unroot(["stop", "-t", "0", "c"]).ok();
