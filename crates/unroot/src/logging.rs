@@ -18,7 +18,7 @@ impl Log for Lines {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let text = format!("{}", record.args());
+        let text = crate::output::for_terminal(&std::io::stderr(), record.args().to_string());
         if std::io::stderr().is_terminal() {
             let level = &record.level().as_str()[..4.min(record.level().as_str().len())];
             let _ = writeln!(std::io::stderr(), "{level}[{:04}] {text}", self.0.elapsed().as_secs());

@@ -233,7 +233,7 @@ fn main() -> ExitCode {
 fn report(error: &CliError) -> u8 {
     let mut err = std::io::stderr().lock();
     if let Some(text) = &error.text {
-        let _ = writeln!(err, "Error: {text}");
+        let _ = writeln!(err, "Error: {}", output::for_terminal(&err, text.clone()));
     }
     if let Some(hint) = &error.hint {
         let _ = writeln!(err, "hint: {hint}");

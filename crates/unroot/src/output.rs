@@ -7,9 +7,28 @@ use serde_json::Value;
 use crate::cli::CliError;
 use crate::template;
 
-/// Prints a line; a reader that has gone is no error.
+/// Prints a line; a reader that has gone is no error. A program gets it as it is, a terminal without what would be
+/// commands to it: names, labels and commands are an image's to choose.
 pub fn line(text: impl std::fmt::Display) {
+    let text = for_terminal(&std::io::stdout(), text.to_string());
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// The text, without commands if this is a terminal.
+pub fn for_terminal(stream: &impl std::io::IsTerminal, text: String) -> String {
+    match text.contains(is_command) && stream.is_terminal() {
+        true => spelled_out(&text),
+        false => text,
+    }
+}
+
+/// Control characters (ESC and those of one byte, too) but line feeds and tabs.
+fn is_command(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t')
+}
+
+fn spelled_out(text: &str) -> String {
+    text.chars().flat_map(|c| if is_command(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// Prints without an end of line.
@@ -20,7 +39,12 @@ pub fn raw(text: &[u8]) {
 
 /// Rows under headings, in columns.
 pub fn table(heading: Option<Vec<String>>, rows: Vec<Vec<String>>) {
-    let all: Vec<Vec<String>> = heading.into_iter().chain(rows).collect();
+    let safe = |cell: String| match cell.contains(char::is_control) {
+        true => spelled_out(&cell).replace(['\n', '\t'], " "),
+        false => cell,
+    };
+    let rows = heading.into_iter().chain(rows);
+    let all: Vec<Vec<String>> = rows.map(|row| row.into_iter().map(safe).collect()).collect();
     let columns = all.iter().map(Vec::len).max().unwrap_or(0);
     let width = |n: usize| all.iter().filter_map(|r| r.get(n)).map(|c| c.chars().count()).max().unwrap_or(0);
     // (as Podman's: two spaces between columns, each of twelve letters at least)
@@ -67,7 +91,7 @@ pub fn formatted(
     }
     for row in rows {
         let text = template::render(&format, row).map_err(fail)?;
-        if text.ends_with('\n') { raw(text.as_bytes()) } else { line(text) }
+        line(text.strip_suffix('\n').unwrap_or(&text))
     }
     Ok(())
 }

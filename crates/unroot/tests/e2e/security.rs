@@ -227,6 +227,37 @@ fn the_users_terminal_is_not_handed_over() {
     assert!(run("passthrough-tty").ok().contains("in the container"));
 }
 
+/// Names, labels and commands are an image's to choose: a terminal does not get them as commands to it.
+#[test]
+fn images_do_not_command_the_terminal() {
+    let host = Host::new();
+    let label = "a=\u{1b}]0;title\u{7}\u{9b}31m";
+    host.unroot(["create", "--name", "c", "--label", label, IMAGE, "echo", "\u{1b}[31mred\nline"]).ok();
+    let table = host.unroot(["ps", "-a", "--format", "table {{.Command}}\t{{.Names}}"]).ok();
+    let row = "echo \\u{1b}[31mred lin...";
+    assert!(table.lines().count() == 2 && table.contains(row), "{table:?}");
+    let labels = ["ps", "-a", "--format", "{{.Label \"a\"}}"];
+    assert_eq!(host.unroot(labels).ok(), &label[2..], "a program gets it as it is");
+    let place = [host.path("root"), host.path("run")].map(|p| p.display().to_string());
+    let program = crate::host::binary();
+    let start = format!("{} --root {} --runroot {}", program.display(), place[0], place[1]);
+    for line in [
+        "ps -a --format '{{.Label \"a\"}}'",
+        "ps -a --format '{{.Labels}}'",
+        "inspect c",
+        "inspect -f '{{.Config.Labels}}' c",
+        "inspect -f '{{.Config.Cmd}}' c",
+        "start -a c",
+        "run --network=none localhost/testimage:latest $(printf '\\033[31mred')",
+    ] {
+        let mut script = std::process::Command::new("script");
+        script.args(["-qc", &format!("{start} {line}"), "/dev/null"]).stdin(std::process::Stdio::null());
+        let done = host.run(&mut script);
+        let is_output = line.starts_with("start");
+        assert_eq!(done.out.contains(['\u{1b}', '\u{9b}', '\u{7}']), is_output, "{line}: {:?}", done.out);
+    }
+}
+
 /// Kernel settings are written to the kernel, whatever is at /proc.
 #[test]
 fn settings_go_to_the_kernel() {
