@@ -2,18 +2,22 @@
 
 use std::os::fd::AsFd as _;
 
-use unroot_monitor::attach::Outcome;
+use unroot_monitor::attach::{self, Outcome};
+use unroot_monitor::log::Writer;
 use unroot_monitor::session;
 use unroot_monitor::terminal::DetachKeys;
+use unroot_monitor::{Checks, Config, Started, Stdin};
 use unroot_runtime::Stdio;
 use unroot_runtime::exec::{Request, Running};
 use unroot_runtime::spec::{Process, User};
 
 use crate::capabilities;
+use crate::dirs::make_dir;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::record::Record;
+use crate::start::monitor_error;
 use crate::state::State;
 use crate::users::{self, RootView};
 
@@ -55,33 +59,80 @@ impl Engine {
             let _ = crate::sessions::note(&self.dirs, &record.id, &spec.session, &running.pidfd);
             return Ok(Outcome::Detached);
         }
+        if spec.terminal {
+            return self.exec_on_terminal(record, spec);
+        }
         let mut ends = session::pipes(spec.interactive).map_err(Error::engine)?;
-        let stdio = match spec.terminal {
-            true => Stdio::default(),
-            false => {
-                let [stdin, stdout, stderr] = std::mem::take(&mut ends.process);
-                Stdio { stdin, stdout, stderr }
-            }
-        };
-        let running = self.spawn_exec(record, spec, stdio)?;
+        let [stdin, stdout, stderr] = std::mem::take(&mut ends.process);
+        let running = self.spawn_exec(record, spec, Stdio { stdin, stdout, stderr })?;
         self.dirs.events.container("exec", record);
         let forward = |signal: i32| {
             if let Some(signal) = unroot_sys::signal::signal_from_raw(signal) {
                 let _ = rustix::process::pidfd_send_signal(&running.pidfd, signal);
             }
         };
-        let options = session::Options {
-            stdin: spec.interactive,
-            detach_keys: spec.detach_keys.clone(),
-            forward: &forward,
-        };
-        let outcome = session::run(&running.pidfd, running.terminal, ends.stdin, ends.outputs, options)
-            .map_err(Error::engine)?;
+        let options = session::Options { stdin: spec.interactive, forward: &forward };
+        let outcome =
+            session::run(&running.pidfd, ends.stdin, ends.outputs, options).map_err(Error::engine)?;
         if let Outcome::Exited(code) = outcome {
-            let died = crate::events::Event::of_container("exec_died", record);
-            self.dirs.events.emit(crate::events::Event { exit_code: Some(code), ..died });
+            self.session_died(record, code);
         }
         Ok(outcome)
+    }
+
+    /// Between the command and a process with a terminal is a monitor of its own: the session goes on when the user
+    /// detaches from it, or the command is killed.
+    fn exec_on_terminal(&self, record: &Record, spec: &ExecSpec) -> Result<Outcome> {
+        let directory = self.dirs.run_container(&record.id).join("exec").join(&spec.session);
+        make_dir(&directory)?;
+        let config = Config {
+            directory: directory.clone(),
+            log: Writer::default(),
+            stdin: if spec.interactive { Stdin::Attached } else { Stdin::Null },
+            terminal: true,
+            passthrough: false,
+            timeout: None,
+            attached: true,
+            notify: None,
+            kept: Vec::new(),
+        };
+        let mut socket = unroot_monitor::fork(
+            config,
+            |_| {
+                let running = self
+                    .spawn_exec(record, spec, Stdio::default())
+                    .map_err(|e| (e.exit_code(), e.to_string()))?;
+                let _ = crate::sessions::note(&self.dirs, &record.id, &spec.session, &running.pidfd);
+                let pid = crate::sessions::pid_of(&running.pidfd).unwrap_or(0);
+                Ok(Started { pidfd: running.pidfd, pid, terminal: running.terminal, held: None })
+            },
+            |exit| {
+                self.session_died(record, exit.code);
+                None
+            },
+            || {
+                let _ = std::fs::remove_dir_all(&directory);
+                crate::sessions::living(&self.dirs, &record.id);
+            },
+            Checks { next: &mut || None, act: &|| () },
+        )
+        .map_err(monitor_error)?;
+        attach::wait_started(&mut socket).map_err(monitor_error)?;
+        self.dirs.events.container("exec", record);
+        let options = attach::Options {
+            stdin: spec.interactive,
+            terminal: true,
+            stdout: true,
+            stderr: true,
+            detach_keys: spec.detach_keys.clone(),
+            forward: None,
+        };
+        attach::run(socket, options).map_err(monitor_error)
+    }
+
+    fn session_died(&self, record: &Record, code: i32) {
+        let died = crate::events::Event::of_container("exec_died", record);
+        self.dirs.events.emit(crate::events::Event { exit_code: Some(code), ..died });
     }
 
     /// Starts a command in a container.

@@ -14,11 +14,15 @@ use crate::state::ProcessRef;
 pub fn note(dirs: &Dirs, container: &str, session: &str, process: &OwnedFd) -> Result<()> {
     let dir = dirs.container(container).join("exec").join(session);
     let gone = || Error::engine("the process of the session has ended already");
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()));
-    let pid = info.ok().and_then(|i| i.lines().find_map(|l| l.strip_prefix("Pid:")?.trim().parse().ok()));
-    let Some(process) = pid.and_then(ProcessRef::of) else { return Err(gone()) };
+    let Some(process) = pid_of(process).and_then(ProcessRef::of) else { return Err(gone()) };
     make_dir(&dir)?;
     write_json(&dir.join("exec_pid"), &process)
+}
+
+/// The number of a process, as long as that lives (proc_pid_fdinfo(5)).
+pub fn pid_of(process: &OwnedFd) -> Option<u32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd())).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 
 /// Forgets a session that has ended.

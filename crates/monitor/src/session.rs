@@ -1,4 +1,4 @@
-//! A process of `exec`: its streams are the command's own, without a monitor in between.
+//! A process of `exec` without a terminal: its streams are the command's own, without a monitor in between.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -13,7 +13,6 @@ use unroot_sys::signal::{SignalSet, read_signal, set_mask, signal_fd};
 use crate::attach::{Outcome, broken, write_all};
 use crate::pump::{Input, READ_SIZE};
 use crate::supervise::exit_code;
-use crate::terminal::{self, DetachKeys, Raw};
 use crate::{Error, failed};
 
 /// Our ends and the process's ends of its streams.
@@ -47,8 +46,6 @@ pub fn pipes(stdin: bool) -> Result<Ends, Error> {
 pub struct Options<'a> {
     /// Hand standard input on.
     pub stdin: bool,
-    /// What detaches, with a terminal.
-    pub detach_keys: DetachKeys,
     /// Signals that this process gets go to the other.
     pub forward: &'a dyn Fn(i32),
 }
@@ -56,33 +53,22 @@ pub struct Options<'a> {
 /// Goes along with a child until it ends; its exit code.
 pub fn run(
     process: &OwnedFd,
-    master: Option<OwnedFd>,
     stdin: Option<OwnedFd>,
     outputs: [Option<OwnedFd>; 2],
     options: Options<'_>,
 ) -> Result<Outcome, Error> {
-    let ours = io::stdin();
-    let _raw = (master.is_some() && options.stdin).then(|| Raw::enter(ours.as_fd())).flatten();
-    let (outputs, input) = match &master {
-        None => (outputs, Input::pipe(stdin)),
-        Some(master) => {
-            let _ = rustix::io::ioctl_fionbio(master, true);
-            let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(failed("dup"));
-            ([Some(copy(master)?), None], Input::terminal(Some(copy(master)?)))
-        }
-    };
-    let caught = SignalSet::of(&[1, 2, 3, 10, 12, 15, 28]);
+    let input = Input::pipe(stdin);
+    let caught = SignalSet::of(&[1, 2, 3, 10, 12, 15]);
     let before = set_mask(caught);
     let signals = signal_fd(caught)?;
     let stdin_open = options.stdin;
-    let result = Session { process, master, outputs, input, signals, options, stdin_open }.run();
+    let result = Session { process, outputs, input, signals, options, stdin_open }.run();
     set_mask(before);
     result
 }
 
 struct Session<'a> {
     process: &'a OwnedFd,
-    master: Option<OwnedFd>,
     outputs: [Option<OwnedFd>; 2],
     input: Input,
     signals: OwnedFd,
@@ -92,7 +78,6 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn run(mut self) -> Result<Outcome, Error> {
-        self.tell_size();
         if !self.options.stdin {
             self.input.end();
         }
@@ -100,10 +85,10 @@ impl Session<'_> {
         loop {
             let ready = self.wait();
             while let Some(signal) = read_signal(self.signals.as_fd()) {
-                if signal == 28 { self.tell_size() } else { (self.options.forward)(signal) }
+                (self.options.forward)(signal);
             }
-            if ready[3] && !self.read_stdin(&mut buffer) {
-                return Ok(Outcome::Detached);
+            if ready[3] {
+                self.read_stdin(&mut buffer);
             }
             self.input.flush();
             for n in 0..2 {
@@ -144,27 +129,15 @@ impl Session<'_> {
         ready
     }
 
-    fn tell_size(&self) {
-        let size = terminal::size(io::stdin()).or_else(|| terminal::size(io::stdout()));
-        if let (Some(master), Some((rows, columns))) = (&self.master, size) {
-            terminal::set_size(master, rows, columns);
-        }
-    }
-
-    fn read_stdin(&mut self, buffer: &mut [u8]) -> bool {
+    fn read_stdin(&mut self, buffer: &mut [u8]) {
         match rustix::io::read(io::stdin(), &mut *buffer) {
             Err(Errno::INTR | Errno::AGAIN) => {}
             Ok(0) | Err(_) => {
                 self.stdin_open = false;
                 self.input.end();
             }
-            Ok(length) if self.master.is_some() => match self.options.detach_keys.filter(&buffer[..length]) {
-                Some(data) => self.input.push(&data),
-                None => return false,
-            },
             Ok(length) => self.input.push(&buffer[..length]),
         }
-        true
     }
 
     fn read_output(&mut self, n: usize, buffer: &mut [u8]) -> Result<bool, Errno> {

@@ -1,5 +1,7 @@
 //! A second process in a container.
 
+use std::io::Write as _;
+
 use crate::host::{Host, IMAGE};
 
 fn running() -> Host {
@@ -87,4 +89,63 @@ fn not_in_a_stopped_container() {
     let host = running();
     host.unroot(["stop", "-t", "0", "c"]).ok();
     host.unroot(["exec", "c", "true"]).fails(125, "container state improper");
+}
+
+/// A command on a terminal, which is typed into.
+fn on_terminal(host: &Host, command: &str) -> std::process::Child {
+    let line = format!(
+        "{} --root {} --runroot {} {command}",
+        crate::host::binary().display(),
+        host.path("root").display(),
+        host.path("run").display()
+    );
+    let mut script = std::process::Command::new("script");
+    let pipe = std::process::Stdio::piped;
+    script.args(["-qec", &line, "/dev/null"]).stdin(pipe()).stdout(pipe()).spawn().unwrap()
+}
+
+fn wait_for(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("waited in vain: {what}");
+}
+
+#[test]
+fn a_session_goes_on_when_its_user_detaches() {
+    let host = running();
+    let marked = |mark: &str| host.unroot(["exec", "c", "test", "-e", &format!("/tmp/{mark}")]).code == 0;
+    let mut session = on_terminal(&host, "exec -it c sh");
+    let typed = session.stdin.as_mut().unwrap();
+    writeln!(typed, "tty >/tmp/first; sleep 2; echo after >&2; touch /tmp/second; sleep 1000").unwrap();
+    wait_for("the first mark", || marked("first"));
+    assert_eq!(host.unroot(["inspect", "-f", "{{len .ExecIDs}}", "c"]).ok(), "1");
+    session.stdin.as_mut().unwrap().write_all(b"\x10\x11").unwrap();
+    let status = session.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "detached");
+    assert!(!marked("second"), "it detached at once");
+    wait_for("the second mark", || marked("second"));
+    assert!(host.unroot(["exec", "c", "cat", "/tmp/first"]).ok().starts_with("/dev/pts/"));
+    host.unroot(["rm", "-f", "-t", "0", "c"]).ok();
+}
+
+#[test]
+fn a_session_on_a_terminal_outlives_its_command() {
+    let host = running();
+    let marked = |mark: &str| host.unroot(["exec", "c", "test", "-e", &format!("/tmp/{mark}")]).code == 0;
+    let mut session = on_terminal(&host, "exec -it c sh");
+    let typed = session.stdin.as_mut().unwrap();
+    writeln!(typed, "touch /tmp/first; sleep 2; touch /tmp/second; exit 5").unwrap();
+    wait_for("the first mark", || marked("first"));
+    session.kill().unwrap();
+    session.wait().unwrap();
+    wait_for("the second mark", || marked("second"));
+    wait_for("the session's end", || host.unroot(["inspect", "-f", "{{len .ExecIDs}}", "c"]).ok() == "0");
+    // one that ends as its user sees it has its exit code
+    let mut session = on_terminal(&host, "exec -it c sh");
+    writeln!(session.stdin.as_mut().unwrap(), "stty size; exit 7").unwrap();
+    assert_eq!(session.wait().unwrap().code(), Some(7));
 }
