@@ -91,6 +91,9 @@ impl Engine {
                     return Ok(image.map(|image| Named { name: id.clone(), image }));
                 }
             }
+            if plain.len() == 64 {
+                return Ok(None);
+            }
         }
         self.by_name(text)
     }

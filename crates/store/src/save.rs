@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! docker-archive   DIFF-ID.tar ... ID.json manifest.json                     plain tars, as they came
-//! oci-archive      blobs/sha256/DIGEST ... oci-layout index.json             compressed, or plain
+//! oci-archive      blobs/sha256/DIGEST ... oci-layout index.json manifest.json   compressed, or plain
 //! oci-dir          the same as a directory
 //! docker-dir       DIGEST ... ID manifest.json version                       skopeo's dir:
 //! ```
@@ -179,7 +179,7 @@ impl Store {
         out: &mut dyn Layout,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let mut entries = Vec::new();
+        let (mut entries, mut docker) = (Vec::new(), Vec::new());
         for (image, names) in images {
             let sealed = self.seal(image, Kind::Oci, encoding, progress)?;
             for layer in &sealed.layers {
@@ -196,6 +196,10 @@ impl Store {
                 }
                 entry
             };
+            let layers: Vec<String> = sealed.layers.iter().map(|l| blob_place(&l.blob.digest)).collect();
+            docker.push(
+                json!({"Config": blob_place(&digest(&sealed.config)), "RepoTags": names, "Layers": layers}),
+            );
             match names.is_empty() {
                 true => entries.push(entry(None)),
                 false => entries.extend(names.iter().map(|n| entry(Some(n)))),
@@ -204,6 +208,9 @@ impl Store {
         let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
         out.put("oci-layout", layout.len() as u64, &mut &layout[..])?;
         let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}).to_string();
+        // (for Docker, which has its own list even for this layout)
+        let docker = Value::from(docker).to_string();
+        out.put("manifest.json", docker.len() as u64, &mut docker.as_bytes())?;
         progress.say("Writing manifest to image destination");
         out.put("index.json", index.len() as u64, &mut index.as_bytes())
     }
@@ -262,6 +269,12 @@ impl<W: Write> Archive<W> {
 
 impl<W: Write> Layout for Archive<W> {
     fn put(&mut self, name: &str, size: u64, source: &mut dyn Read) -> Result<()> {
+        // (skopeo gives directories that are not in the archive to root, and an ordinary user cannot)
+        for (end, _) in name.match_indices('/') {
+            if self.written.insert(name[..=end].into()) {
+                append_directory(&mut self.tar, &name[..=end])?;
+            }
+        }
         match self.written.insert(name.into()) {
             true => append(&mut self.tar, name, size, source),
             false => Ok(()),
@@ -292,6 +305,17 @@ impl Layout for Directory {
         io::copy(source, &mut file).call(call)?;
         fs::rename(&new, &path).call(call)
     }
+}
+
+fn append_directory<W: Write>(tar: &mut tar::Builder<W>, name: &str) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(0);
+    tar.append_data(&mut header, name, io::empty()).call(|| format!("write archive: {name}"))
 }
 
 fn append<W: Write>(tar: &mut tar::Builder<W>, name: &str, size: u64, source: impl Read) -> Result<()> {
