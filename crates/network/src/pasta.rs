@@ -111,6 +111,16 @@ fn forward(port: &PortMap) -> String {
     format!("{address}{}{target}", port.host)
 }
 
+/// This user may not have the port, whoever else has it.
+fn is_forbidden(port: &PortMap) -> bool {
+    let address = port.host_ip.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+    let bound = match port.protocol {
+        Protocol::Udp => std::net::UdpSocket::bind((address, port.host)).map(drop),
+        _ => std::net::TcpListener::bind((address, port.host)).map(drop),
+    };
+    bound.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 fn explain<T>(said: &str, code: i32, ports: &[PortMap]) -> Result<T, Error> {
     let list = ports.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(", ");
     let low = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -118,14 +128,17 @@ fn explain<T>(said: &str, code: i32, ports: &[PortMap]) -> Result<T, Error> {
         .and_then(|t| t.trim().parse::<u16>().ok())
         .unwrap_or(1024);
     let text = format!("pasta failed with exit code {code}:\n{said}");
-    if said.contains("Permission denied") && ports.iter().any(|p| p.host < low) {
+    // (pasta does not always say why it could not)
+    let failed = said.contains("Permission denied") || said.contains("Failed to bind");
+    if failed && ports.iter().any(|p| p.host < low && is_forbidden(p)) {
         let port = ports.iter().map(|p| p.host).min().unwrap_or(0);
         return Err(Error::Cured {
             text: format!(
                 "{text}\npublishing {list}: ports below {low} are for root alone (net.ipv4.ip_unprivileged_port_start={low})"
             ),
             hint: format!(
-                "a port from {low} on, or as root: sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+                "a port from {low} on; or as root: sysctl -w net.ipv4.ip_unprivileged_port_start={port}; \
+                 or a socket that systemd opens and hands over (systemd.socket(5), ListenStream={port})"
             ),
         });
     }

@@ -94,7 +94,8 @@ fn ranges(group: &mut Group, engine: &Engine, name: &str) {
 /// In a container the ranges have to be in its map, too.
 fn nested(group: &mut Group, engine: &Engine) {
     let Ok(outer) = observe::maps_of("self") else { return };
-    if outer == unroot_idmap::IdMaps::identity() {
+    // (in the engine's own namespace there is nothing to be said of what is around it)
+    if outer == unroot_idmap::IdMaps::identity() || rustix::process::geteuid().is_root() {
         return;
     }
     let Ok(subids) = SubIds::of(&engine.user.name, engine.user.uid) else { return };

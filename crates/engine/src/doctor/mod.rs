@@ -180,8 +180,8 @@ const GROUPS: [(Look, &[&str]); 7] = [
     (
         storage::look,
         &[
-            "mount(\"overlay\"",
-            "fsopen(\"overlay\"",
+            "(\"overlay\"",
+            "(overlay,",
             "user attributes",
             "setxattr",
             "No space left",
@@ -206,7 +206,7 @@ pub fn reason_of(engine: &Engine, error: &str) -> Option<String> {
     let groups = GROUPS.iter().filter(|(_, words)| words.iter().any(|word| error.contains(word)));
     let found = groups.flat_map(|(look, _)| look(engine).found);
     let worst = found.filter(|f| f.health >= Health::Warning && f.cure.is_some()).max_by_key(|f| f.health)?;
-    Some(format!("{}; {}", worst.text, worst.cure.unwrap_or_default()))
+    Some(format!("{} ({}); {}", worst.text, worst.evidence, worst.cure.unwrap_or_default()))
 }
 
 /// A setting of the kernel.

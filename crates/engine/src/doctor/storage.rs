@@ -19,7 +19,8 @@ pub(super) fn look(engine: &Engine) -> Group {
     if let Ok(meta) = std::fs::metadata(&there)
         && engine.user.is_rootless()
         && there == *root
-        && meta.uid() != engine.user.uid
+        // (in the engine's own namespace the user is root)
+        && meta.uid() != rustix::process::geteuid().as_raw()
     {
         group
             .add(
@@ -104,7 +105,7 @@ fn flags(group: &mut Group, dir: &Path, root: &Path) {
         (
             StatVfsMountFlags::NOEXEC,
             "noexec",
-            "no program of an image can be run: execve says \"permission denied\"",
+            "programs in volumes and in --rootfs there cannot be run: execve says \"permission denied\"",
             "exec",
         ),
         (StatVfsMountFlags::NODEV, "nodev", "device nodes of images do not work there", "dev"),
@@ -112,7 +113,7 @@ fn flags(group: &mut Group, dir: &Path, root: &Path) {
     ] {
         if stat.f_flag.contains(flag) {
             let health = match name {
-                "ro" | "noexec" => Health::Broken,
+                "ro" => Health::Broken,
                 _ => Health::Note,
             };
             let text = format!("{} is mounted {name}: {what}", dir.display());

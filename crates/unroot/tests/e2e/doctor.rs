@@ -1,6 +1,7 @@
 //! `doctor`, and what commands say that fail for a reason that it knows: each is provoked.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::host::{Host, IMAGE, binary, is_root};
@@ -129,7 +130,7 @@ fn gates_before_namespaces() {
         binary().display(),
         host.path("").display()
     );
-    std::fs::set_permissions(host.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(host.path(""), fs::Permissions::from_mode(0o777)).unwrap();
     let run = |args: &str| {
         let around = format!(
             "unshare -U sleep 20 & p=$!; while [ $(readlink /proc/$p/ns/user) = $(readlink /proc/self/ns/user) ]; do sleep 0.01; done; \
@@ -157,11 +158,11 @@ fn a_store_that_cannot_be() {
         return;
     }
     let host = Host::new();
-    for (option, text) in [("noexec", "is mounted noexec"), ("ro", "is mounted ro")] {
-        let before = format!("mount --bind home home; mount -o remount,bind,{option} home");
-        let (code, said) = broken(&host, &before, "doctor storage");
-        assert!(code == 1 && said.contains(text), "{said}");
-    }
+    let remount = |option: &str| format!("mount --bind home home; mount -o remount,bind,{option} home");
+    let (code, said) = broken(&host, &remount("ro"), "doctor storage");
+    assert!(code == 1 && said.contains("is mounted ro"), "{said}");
+    let (code, said) = broken(&host, &remount("noexec"), "doctor storage");
+    assert!(code == 0 && said.contains("programs in volumes"), "{said}");
     let (code, said) = broken(
         &host,
         "mkdir l u w; mount -t overlay -o lowerdir=l,upperdir=u,workdir=w o home; chown 4321 home",
@@ -183,4 +184,67 @@ fn what_is_configured_for_registries() {
         done.out.contains("others can read the passwords") && done.out.contains("docker-credential-nothere"),
         "{done:?}"
     );
+}
+
+/// What users paste into issue trackers, provoked: the answer names the cause and the cure.
+#[test]
+fn commands_that_fail_say_why() {
+    if !is_root() {
+        let host = Host::new();
+        let first: u32 = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        if first > 7 {
+            let said = host.unroot(["run", "--rm", "-p", "7:80", IMAGE, "true"]).err;
+            assert!(
+                said.contains(&format!("ports below {first} are for root alone"))
+                    && said.contains("sysctl -w net.ipv4.ip_unprivileged_port_start=7"),
+                "{said}"
+            );
+        }
+        let said = host
+            .sh(&["--user", "943802666"], "true")
+            .fails(126, "uid 943802666 of the container has no id on the host");
+        assert!(said.contains("0-65536"), "{said}");
+        return;
+    }
+    let host = Host::new();
+    let tar = host.path("image.tar").display().to_string();
+    fs::set_permissions(&tar, fs::Permissions::from_mode(0o644)).unwrap();
+    let run = |before: &str, flags: &str| {
+        let (code, said) = broken(&host, before, &format!("import -q --change CMD=/bin/true {tar} x"));
+        assert_eq!(code, 0, "{said}");
+        broken(&host, before, &format!("run --rm {flags} x"))
+    };
+    // 'overlay' is not supported over ...
+    let over = "mkdir -p l u w; mount -t overlay -o lowerdir=l,upperdir=u,workdir=w o home; chown 4321 home";
+    let (code, said) = run(over, "--network=none");
+    assert!(
+        code == 125
+            && said.contains("hint: ")
+            && said.contains("overlays have no upper directory on another overlay"),
+        "{said}"
+    );
+    // mount /proc to /proc: Operation not permitted
+    let masked = "mount --bind /dev/null /proc/uptime";
+    let (code, said) = run(masked, "--network=none");
+    assert!(
+        code == 125 && said.contains("parts of /proc are masked here") && said.contains("/proc/uptime"),
+        "{said}"
+    );
+    // no session: /run/user/ID is not there, or somebody else's
+    for before in
+        ["export EXTRA='env XDG_RUNTIME_DIR=/run/user/4321'", "export EXTRA='env XDG_RUNTIME_DIR=/root'"]
+    {
+        let (code, said) = run(before, "--network=none");
+        assert_eq!(code, 0, "{said}");
+    }
+    // no pasta
+    let (code, said) = run("mount --bind /dev/null /usr/bin/pasta", "");
+    assert!(code != 0 && said.contains("install passt"), "{said}");
+    // container uses ID mappings, but doesn't map UID
+    let (code, said) = run("true", "--network=none --uidmap 0:1:500 --user 9999");
+    assert!(code == 126 && said.contains("uid 9999") && said.contains("0-499"), "{said}");
 }
