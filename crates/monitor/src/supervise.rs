@@ -268,6 +268,9 @@ fn listener(directory: &std::path::Path) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
+/// A container that has run for so long will run for longer.
+const SLIM_AFTER: Duration = Duration::from_secs(2);
+
 struct Monitor<'a> {
     log: Writer,
     outputs: [Option<OwnedFd>; 2],
@@ -282,6 +285,8 @@ struct Monitor<'a> {
     schedule: Schedule<'a>,
     notify: Option<Proxy>,
     held: Option<Box<dyn Held + 'a>>,
+    /// When the memory that only the start needed is given back.
+    slims: Option<Instant>,
     /// It could not be let go: what its exit code is to be.
     failed: Option<i32>,
 }
@@ -319,6 +324,7 @@ impl<'a> Monitor<'a> {
             schedule,
             notify,
             held: started.held,
+            slims: Some(Instant::now() + SLIM_AFTER),
             failed: None,
         }
     }
@@ -415,7 +421,7 @@ impl<'a> Monitor<'a> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         let stuck = held_back.then(|| Duration::from_secs(1));
-        let deadlines = self.deadline.into_iter().chain(self.schedule.due());
+        let deadlines = self.deadline.into_iter().chain(self.slims).chain(self.schedule.due());
         let left = deadlines.map(|d| d.saturating_duration_since(now)).chain(stuck).min();
         let left = left.map(|l| Timespec { tv_sec: l.as_secs() as i64, tv_nsec: l.subsec_nanos().into() });
         if let Err(e) = poll(&mut fds, left.as_ref())
@@ -507,6 +513,10 @@ impl<'a> Monitor<'a> {
             self.deadline = None;
             self.timed_out = true;
             let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
+        }
+        if self.slims.is_some_and(|at| now >= at) {
+            self.slims = None;
+            unroot_sys::memory::give_back();
         }
         self.schedule.mind(now);
     }

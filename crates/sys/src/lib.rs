@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod error;
+pub mod memory;
 pub mod mount;
 pub mod ns;
 pub mod path;
