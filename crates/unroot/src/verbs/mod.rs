@@ -55,6 +55,7 @@ mod save;
 mod search;
 mod secret;
 mod start;
+mod stats;
 mod stop;
 mod system_check;
 mod system_df;
@@ -152,6 +153,7 @@ pub const VERBS: &[&Verb] = &[
     &save::VERB,
     &search::VERB,
     &start::VERB,
+    &stats::VERB,
     &stop::VERB,
     &tag::TAG,
     &tag::UNTAG,

@@ -270,3 +270,31 @@ fn logs_are_rotated_and_compressed() {
     let journald = host.unroot(["run", "--rm", "--network=none", "--log-driver=journald", IMAGE, "true"]);
     assert!(journald.code == 0 || journald.err.contains("there is no journal"), "{journald:?}");
 }
+
+#[test]
+fn stats_are_what_the_kernel_counts() {
+    let host = Host::new();
+    run(&host, "busy", &[], "while :; do :; done");
+    run(&host, "idle", &[], "sleep 1000");
+    let done = host.unroot(["stats", "--no-stream", "--format", "json", "busy", "idle"]);
+    if done.code != 0 {
+        done.fails(125, "hint:");
+        return;
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let format = "{{.Name}} {{.CPUNano}} {{.PIDs}} {{.MemLimit}}";
+    let out = host.unroot(["stats", "--no-stream", "--format", format, "busy", "idle"]).ok();
+    let numbers = |name: &str| -> Vec<u64> {
+        let line = out.lines().find(|l| l.starts_with(name)).unwrap();
+        line.split(' ').skip(1).map(|n| n.parse().unwrap()).collect()
+    };
+    let (busy, idle) = (numbers("busy"), numbers("idle"));
+    assert!(busy[0] > 100_000_000 && idle[0] < 100_000_000, "{out}");
+    assert!(busy[1] == 1 && idle[1] == 1 && busy[2] > 1 << 20, "{out}");
+    let table = host.unroot(["stats", "--no-stream"]).ok();
+    assert!(table.starts_with("ID ") && table.lines().count() == 3, "{table}");
+    host.unroot(["stop", "-t", "0", "idle"]).ok();
+    host.unroot(["stats", "--no-stream", "idle"]).fails(125, "is not running");
+    assert_eq!(host.unroot(["stats", "--no-stream", "-a"]).ok().lines().count(), 3);
+    host.unroot(["stats", "-i", "0"]).fails(125, "invalid interval");
+}
