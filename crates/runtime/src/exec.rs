@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitIdOptions, waitid};
 
+use unroot_idmap::observe;
 use unroot_sys::SyscallError;
 use unroot_sys::ns::setns;
 use unroot_sys::process::{
@@ -18,6 +19,7 @@ use unroot_sys::process::{
 use unroot_sys::socket::{receive_fd, send_fd};
 
 use crate::process::{Ready, Stdio, set_stdio, set_terminal};
+use crate::spawn::check_user;
 use crate::spec::Process;
 use crate::{Error, StartError, dev, seccomp};
 
@@ -51,6 +53,7 @@ pub struct Running {
 
 /// Starts it, and waits until it is the program that was asked for.
 pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
+    check_user(&request.process.user, &observe::maps_of(&request.init.to_string())?)?;
     let join = differing(request.init);
     let setgroups = std::fs::read_to_string(format!("/proc/{}/setgroups", request.init))
         .is_ok_and(|t| t.trim() == "allow");

@@ -18,7 +18,7 @@ use unroot_sys::socket::{receive_fd, send_fd};
 
 use crate::process::{Ready, Stdio, set_oom_score, set_stdio, set_terminal};
 use crate::rootfs::{Rootfs, attach, open_path};
-use crate::spec::Spec;
+use crate::spec::{Spec, User};
 use crate::{Error, StartError, dev, mounts, seccomp};
 
 /// The user namespace of a container.
@@ -409,7 +409,11 @@ fn check_ids(request: &Request<'_>) -> Result<(), Error> {
         Some(maps) => maps.compose(request.engine_maps),
         None => request.engine_maps.clone(),
     };
-    let user = &request.spec.process.user;
+    check_user(&request.spec.process.user, &maps)
+}
+
+/// The same, for a map of the container's ids to the host's.
+pub(crate) fn check_user(user: &User, maps: &IdMaps) -> Result<(), Error> {
     let check = |what: &str, id: u32, map: &unroot_idmap::IdMap, file: &str| match map.to_outside(id) {
         Some(_) => Ok(()),
         None => {

@@ -324,8 +324,14 @@ pub fn set_groups(groups: &[u32]) -> Result<(), SyscallError> {
     if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("setgroups({groups:?})"))) }
 }
 
+/// To the kernel this id says "as it is".
+const NO_CHANGE: u32 = u32::MAX;
+
 /// setresgid(2) to one group, for the calling thread.
 pub fn set_gid(gid: u32) -> Result<(), SyscallError> {
+    if gid == NO_CHANGE {
+        return Err(SyscallError::new(format!("setresgid({gid}, {gid}, {gid})"), Errno::INVAL));
+    }
     // SAFETY: takes numbers.
     let done = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
     if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("setresgid({gid}, {gid}, {gid})"))) }
@@ -333,6 +339,9 @@ pub fn set_gid(gid: u32) -> Result<(), SyscallError> {
 
 /// setresuid(2) to one user, for the calling thread.
 pub fn set_uid(uid: u32) -> Result<(), SyscallError> {
+    if uid == NO_CHANGE {
+        return Err(SyscallError::new(format!("setresuid({uid}, {uid}, {uid})"), Errno::INVAL));
+    }
     // SAFETY: takes numbers.
     let done = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
     if done == 0 { Ok(()) } else { Err(SyscallError::last(format!("setresuid({uid}, {uid}, {uid})"))) }

@@ -245,16 +245,22 @@ fn ulimit(text: &str) -> Result<Ulimit, CliError> {
     Ok(limit)
 }
 
-fn device(text: &str) -> Device {
+fn device(text: &str) -> Result<Device, CliError> {
     let mut parts = text.split(':');
     let source = parts.next().unwrap_or_default();
-    let second = parts.next();
+    let (second, third) = (parts.next(), parts.next());
     let is_mode = |s: &str| !s.is_empty() && s.chars().all(|c| "rwm".contains(c));
-    let (target, permissions) = match (second, parts.next()) {
-        (Some(mode), None) if is_mode(mode) => (source, mode),
+    let (target, permissions) = match (second, third) {
+        (Some(mode), None) if !mode.starts_with('/') => (source, mode),
         (target, mode) => (target.unwrap_or(source), mode.unwrap_or("rwm")),
     };
-    Device { source: source.into(), target: target.into(), permissions: permissions.into() }
+    if !is_mode(permissions) {
+        return Err(CliError::new(format!("invalid device mode {permissions:?} in device {text:?}")));
+    }
+    if !target.starts_with('/') || parts.next().is_some() {
+        return Err(CliError::new(format!("invalid device specification: {text}")));
+    }
+    Ok(Device { source: source.into(), target: target.into(), permissions: permissions.into() })
 }
 
 fn labels(args: &Args) -> Result<std::collections::BTreeMap<String, String>, CliError> {
@@ -563,7 +569,7 @@ fn fill_files(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     files.read_only = args.is("read-only");
     files.read_only_tmpfs = args.given_bool("read-only-tmpfs");
     files.shm_size = args.size("shm-size")?;
-    files.devices = args.all("device").iter().map(|t| device(t)).collect();
+    files.devices = args.all("device").iter().map(|t| device(t)).collect::<Result<_, _>>()?;
     files.device_cgroup_rules = args.all("device-cgroup-rule").to_vec();
     files.default_mounts = args.value("default-mounts-file").map(PathBuf::from);
     files.hosts_file = args.value("hosts-file").map(str::to_string);

@@ -62,3 +62,19 @@ fn nodes_of_the_image_are_none() {
     assert_ne!(run(&[]).code, 0);
     drop(host.unroot(["rm", "c"]));
 }
+
+#[test]
+fn words_of_a_device() {
+    let host = Host::new();
+    for (device, wrong) in [
+        ("/dev/null:relative", "invalid device mode \"relative\""),
+        ("/dev/null:/dev/x:q", "invalid device mode \"q\""),
+        ("/dev/null:/dev/x:rw:m", "invalid device specification"),
+        ("/etc/passwd", "not a valid device"),
+    ] {
+        host.sh(&["--device", device], "true").fails(125, wrong);
+    }
+    for device in ["/dev/null:/dev/x", "/dev/null:/dev/x:r"] {
+        assert_eq!(host.sh(&["--device", device], "test -c /dev/x && echo there").ok(), "there");
+    }
+}

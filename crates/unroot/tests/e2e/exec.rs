@@ -84,6 +84,20 @@ fn it_has_the_containers_resource_limits() {
     assert_eq!(of("self"), of("1"));
 }
 
+/// To the kernel the id -1 says "as it is", which would be root.
+#[test]
+fn ids_that_are_none() {
+    let host = running();
+    for user in ["4294967295", "0:4294967295", "5:4294967295"] {
+        host.unroot(["exec", "-u", user, "c", "id"])
+            .fails(126, "4294967295 of the container has no id on the host");
+        host.sh(&["-u", user], "id").fails(126, "4294967295 of the container has no id on the host");
+    }
+    if !crate::host::is_root() {
+        host.unroot(["exec", "-u", "99999999", "c", "id"]).fails(126, "longer range in /etc/subuid");
+    }
+}
+
 #[test]
 fn not_in_a_stopped_container() {
     let host = running();
