@@ -386,9 +386,18 @@ fn limits(pid: u32) -> Seen<Limits> {
     Seen::Known(limits)
 }
 
-/// The engine's process that keeps it, found among its ancestors.
+/// The engine's process that keeps it, found among its ancestors. Those that are in the container with it may call
+/// themselves anything.
 pub fn supervisor(pid: u32) -> Option<Supervisor> {
     let mut at = pid;
+    let namespace = |who: &str, kind: &str| fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();
+    let mounts = namespace(&pid.to_string(), "mnt");
+    let is_outside = |at: u32| {
+        let at = at.to_string();
+        // (what may not be read is another user's, or root's: no process of a container that this user may look into)
+        let same = |kind: &str, other: &Option<_>| namespace(&at, kind).map(|n| Some(n) == *other);
+        same("pid", &namespace("self", "pid")) != Some(false) && same("mnt", &mounts) != Some(true)
+    };
     for _ in 0..64 {
         let stat = fs::read(format!("/proc/{at}/stat")).ok()?;
         let stat = String::from_utf8_lossy(&stat).into_owned();
@@ -401,7 +410,10 @@ pub fn supervisor(pid: u32) -> Option<Supervisor> {
             words.split(|b| *b == 0).take(64).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
         let program =
             words.first().map(|w| w.rsplit('/').next().unwrap_or(w).to_string()).unwrap_or_default();
-        if let Some(engine) = engine_of(&program, &words) {
+        if !is_outside(at) {
+            continue;
+        }
+        if let Some(engine) = engine_of(&program, &words).or_else(|| is_ours(at).then_some("unroot")) {
             return Some(Supervisor { engine: engine.into(), pid: at, comm: clean(&program), uid });
         }
     }
@@ -422,7 +434,18 @@ fn engine_of(program: &str, words: &[String]) -> Option<&'static str> {
         "containerd" => Some("containerd"),
         "systemd-nspawn" => Some("systemd-nspawn"),
         "lxc-start" | "lxc-monitord" => Some("LXC"),
-        "unroot" => Some("unroot"),
         _ => None,
     }
+}
+
+/// A process is ours by the program that it runs, whatever name it was called by.
+fn is_ours(pid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = format!("/proc/{pid}/exe");
+    let place = |path: &str| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    let named = |path: std::path::PathBuf| {
+        path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"unroot"))
+    };
+    place(&file).is_some_and(|other| Some(other) == place("/proc/self/exe"))
+        || fs::read_link(&file).is_ok_and(named)
 }

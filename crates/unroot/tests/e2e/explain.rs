@@ -178,6 +178,47 @@ fn any_process() {
     host.unroot(["explain"]).fails(125, "name, id or pid");
 }
 
+/// A process in a container that calls itself as an engine's does is not taken for one.
+#[test]
+fn an_engine_is_outside_of_its_containers() {
+    let host = Host::empty();
+    // (a length that no other process sleeps)
+    let sleeping = format!("{}.25", std::process::id());
+    let script = format!("exec -a conmon bash -c 'sleep {sleeping} & wait'");
+    let mut container = std::process::Command::new("unshare")
+        .args([
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-c",
+            &script,
+        ])
+        .spawn()
+        .unwrap();
+    let find = || {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).find(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|c| c == format!("sleep\0{sleeping}\0").as_bytes())
+        })
+    };
+    let begin = std::time::Instant::now();
+    let pid = loop {
+        if let Some(pid) = find() {
+            break pid;
+        }
+        assert!(begin.elapsed().as_secs() < 10);
+    };
+    let report = report(&host, &pid);
+    container.kill().unwrap();
+    container.wait().unwrap();
+    assert_ne!(report["facts"]["supervisor"]["engine"], "Podman", "{report:#}");
+}
+
 /// A name that a process gives itself cannot move the terminal's cursor, nor break out of the page.
 #[test]
 fn hostile_names() {
