@@ -2,6 +2,7 @@
 //! ([`judge`]); and how that is told, to people and to programs ([`text`], [`html`]).
 
 pub mod access;
+pub mod doors;
 pub mod facts;
 pub mod host;
 pub mod html;

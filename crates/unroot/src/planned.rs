@@ -10,8 +10,8 @@ use unroot_engine::images::Named;
 use unroot_engine::spec::{Mount, MountKind};
 use unroot_engine::{Engine, Record, State};
 use unroot_explain::Facts;
+use unroot_explain::doors::WAITING;
 use unroot_explain::facts::{Seen, Supervisor, UserNamespace};
-use unroot_explain::judge::WAITING;
 use unroot_idmap::{IdMap, IdMaps};
 use unroot_sys::process::{Fork, exit_now, fork};
 

@@ -248,3 +248,28 @@ fn commands_that_fail_say_why() {
     let (code, said) = run("true", "--network=none --uidmap 0:1:500 --user 9999");
     assert!(code == 126 && said.contains("uid 9999") && said.contains("0-499"), "{said}");
 }
+
+#[test]
+fn root_has_it_cured() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let dir = host.path("").display().to_string();
+    // (settings of the network are a network namespace's own; what is kept for the next boot is kept in a place of the test's)
+    let text = format!(
+        "set -e; cd {dir}; chmod 777 .; echo cured:x:4325:4325::{dir}/home:/bin/sh >passwd; mkdir home; chown 4325 home; cat /etc/passwd >>passwd; \
+         mount --bind passwd /etc/passwd; printf 'cured:600000:65536\\n' >subid; mount --bind subid /etc/subuid; mount --bind subid /etc/subgid; \
+         mount -t tmpfs none /etc/sysctl.d; {0} doctor --user cured --fix network; cat /proc/sys/net/ipv4/ip_unprivileged_port_start /etc/sysctl.d/60-unroot.conf; \
+         echo again; {0} doctor --user cured network",
+        binary().display()
+    );
+    let output = Command::new("unshare").args(["-m", "-n", "sh", "-c", &text]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("\n80\n") && said.contains("net.ipv4.ip_unprivileged_port_start=80\n"), "{said}");
+    let after = said.split("again").nth(1).unwrap();
+    assert!(!after.contains("cannot be published") && !after.contains("ping does not"), "{said}");
+    let host = Host::empty();
+    host.unroot(["doctor", "--user", "no-such-user-here"]).fails(125, "no such user");
+}

@@ -182,6 +182,22 @@ fn kept_groups() {
     assert_eq!(run("").trim(), "0 1234 5678");
     // (in a map that lacks them they are there, and nobody's)
     assert_eq!(run("--uidmap 0:200000:5000").trim(), "0 65534 65534");
+    // which they are is told from outside
+    let start = format!(
+        "exec setpriv --groups 6 {} --root {1}/root --runroot {1}/run run -d --name kept --network=none --group-add keep-groups --uidmap 0:200000:5000 {IMAGE} sleep 100",
+        binary().display(),
+        host.path("").display()
+    );
+    assert!(
+        Command::new("sh")
+            .args(["-c", &start])
+            .env("CONTAINERS_CONF", "/dev/null")
+            .status()
+            .unwrap()
+            .success()
+    );
+    let said = host.unroot(["explain", "kept"]).ok();
+    assert!(said.contains("it is still in groups of the host") && said.contains("disk (6)"), "{said}");
 }
 
 #[test]

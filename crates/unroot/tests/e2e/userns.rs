@@ -349,6 +349,27 @@ fn files_of_the_host() {
     assert_eq!(shown, [["0", "4322", "1"], ["1", "500000", "100"], ["101", "700000", "100"]], "{said}");
 }
 
+/// One group of the host, given to its user as a subordinate id, has a number of its own inside.
+#[test]
+fn a_group_of_the_host_by_name() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let dir = host.path("").display().to_string();
+    let run = format!("{} --root {dir}/r --runroot {dir}/rr", crate::host::binary().display());
+    let text = format!(
+        "set -e; cd {dir}; chmod 777 .; chmod 644 image.tar; printf 'ranger:500000:65536\\nranger:2000:1\\n' >subid; mount --bind subid /etc/subuid; mount --bind subid /etc/subgid; \
+         echo ranger:x:4324:4324::/tmp:/bin/sh >passwd; cat /etc/passwd >>passwd; mount --bind passwd /etc/passwd; \
+         exec setpriv --reuid=4324 --regid=4324 --groups 2000 env HOME={dir} CONTAINERS_CONF=/dev/null sh -ec '{run} import -q image.tar x >/dev/null; \
+         {run} run --rm --network=none --gidmap=+g100000:@2000 --group-add keep-groups x /bin/id -G; {run} unshare rm -rf {dir}/r'"
+    );
+    let output = std::process::Command::new("unshare").args(["-m", "sh", "-c", &text]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.trim(), "0 100000");
+}
+
 #[test]
 fn as_many_lines_as_the_kernel_takes() {
     let host = Host::new();
