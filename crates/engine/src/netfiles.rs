@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::spec::{Mount, MountKind, Namespace};
-use crate::users::{ResolvedUser, RootView, name_of_uid};
+use crate::users::{ResolvedUser, RootView, name_of_gid, name_of_uid};
 
 /// Writes them; each with its path in the container.
 pub fn write(
@@ -251,10 +251,8 @@ fn accounts(
     if let Some(passwd) = view.passwd() {
         let keeps_user = record.default_user.is_some_and(|(uid, _)| uid == user.uid);
         let host_name = engine.user.name.clone();
-        let (name, home) = match keeps_user {
-            true => (host_name, user.home.clone().unwrap_or_else(|| "/".into())),
-            false => (user.uid.to_string(), "/".into()),
-        };
+        let name = if keeps_user { host_name } else { user.uid.to_string() };
+        let home = user.home.clone().unwrap_or_else(|| "/".into());
         if name_of_uid(&passwd, user.uid).is_none() {
             let gid = user.gid;
             let line = match &process.passwd_entry {
@@ -276,12 +274,23 @@ fn accounts(
         }
     }
     files.extend(passwd_file.map(|text| ("passwd", "/etc/passwd", text)));
-    if let (Some(group), Some(entry)) = (text("/etc/group"), &process.group_entry) {
-        let line = entry
-            .replace("$GROUPNAME", &engine.user.name)
-            .replace("$GID", &user.gid.to_string())
-            .replace("$USERLIST", &engine.user.name);
-        files.push(("group", "/etc/group", with_line(&group, &line)));
+    if let Some(groups) = text("/etc/group").filter(|text| name_of_gid(text, user.gid).is_none()) {
+        let gid = user.gid.to_string();
+        // (who is in it, as they were asked for)
+        let asked = process.user.as_deref().and_then(|u| u.split(':').next()).unwrap_or_default();
+        let line = match (&process.group_entry, &process.user, record.default_user) {
+            (Some(entry), ..) => entry
+                .replace("$GROUPNAME", &engine.user.name)
+                .replace("$GID", &gid)
+                .replace("$USERLIST", &engine.user.name),
+            (None, Some(_), _) => format!("{gid}:x:{gid}:{asked}"),
+            (None, None, Some(_)) => {
+                let name = unroot_idmap::names::host_group(engine.user.gid).unwrap_or_else(|| gid.clone());
+                format!("{name}:x:{gid}:{}", engine.user.name)
+            }
+            (None, None, None) => return files,
+        };
+        files.push(("group", "/etc/group", with_line(&groups, &line)));
     }
     files
 }

@@ -369,22 +369,25 @@ impl Engine {
         view: &users::RootView,
         config: &Config,
     ) -> Result<ResolvedUser> {
-        let groups = &record.spec.process.groups;
-        match (&record.spec.process.user, record.default_user) {
-            (Some(user), _) => users::resolve(view, user, groups),
-            (None, Some((uid, gid))) => {
-                // the user of the host, whom the image does not know, is at home where it starts
-                let mut user = users::resolve(view, &format!("{uid}:{gid}"), groups)?;
-                let start = record.spec.process.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
-                let own_home = self.user.home.to_string_lossy().into_owned();
-                if record.spec.files.mounts.iter().any(|m| m.target == own_home) {
-                    user.home = Some(own_home);
-                }
-                user.home = user.home.or(Some(start).filter(|dir| !dir.is_empty()));
-                Ok(user)
-            }
-            (None, None) => users::resolve(view, &config.user, groups),
+        let process = &record.spec.process;
+        let groups = &process.groups;
+        let mut user = match (&process.user, record.default_user) {
+            (Some(user), _) => users::resolve(view, user, groups)?,
+            (None, Some((uid, gid))) => users::resolve(view, &format!("{uid}:{gid}"), groups)?,
+            (None, None) => users::resolve(view, &config.user, groups)?,
+        };
+        let is_own = process.user.is_none() && record.default_user.is_some();
+        if is_own {
+            let own_home = self.user.home.to_string_lossy().into_owned();
+            let is_there = record.spec.files.mounts.iter().any(|m| m.target == own_home);
+            user.home = is_there.then_some(own_home).or(user.home);
         }
+        if user.home.is_none() && (is_own || user.uid != 0) && process.passwd.unwrap_or(true) {
+            // whom the image does not know is at home where it starts
+            let start = process.workdir.clone().unwrap_or_else(|| config.working_dir.clone());
+            user.home = Some(start).filter(|dir| !dir.is_empty());
+        }
+        Ok(user)
     }
 
     /// The program of `--init` on the host: ours, kept in the run directory, or the one that was given.
@@ -394,6 +397,13 @@ impl Engine {
             return Ok(None);
         }
         if let Some(path) = &process.init_path {
+            fs::metadata(path).map_err(|e| {
+                let why = reason(&e);
+                Error::engine(format_args!(
+                    "container-init binary not found on the host: stat {}: {why}",
+                    path.display()
+                ))
+            })?;
             return Ok(Some(path.clone()));
         }
         self.waiting_program().map(Some)

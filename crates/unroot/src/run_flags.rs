@@ -508,6 +508,9 @@ fn fill_process(spec: &mut ContainerSpec, args: &Args, command: &[String]) -> Re
     };
     process.ulimits = ulimits(args)?;
     process.oom_score_adj = args.number("oom-score-adj")?;
+    if let Some(score) = process.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
+        return Err(CliError::new(format!("--oom-score-adj {score}: it is from -1000 to 1000")));
+    }
     process.timezone = text("tz");
     process.passwd = args.given_bool("passwd");
     process.passwd_entry = text("passwd-entry");
@@ -590,6 +593,18 @@ fn fill_namespaces(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError
     namespaces.gidmap = args.all("gidmap").to_vec();
     namespaces.subuidname = args.value("subuidname").map(str::to_string);
     namespaces.subgidname = args.value("subgidname").map(str::to_string);
+    if spec.process.init
+        && matches!(namespaces.pid, Namespace::Host | Namespace::Container(_) | Namespace::Path(_))
+    {
+        return Err(CliError::new("cannot add init binary as PID 1 (PID namespace isn't private)"));
+    }
+    // (sethostname(2))
+    if let Some(name) = spec.process.hostname.as_ref().filter(|name| name.len() > 64) {
+        return Err(CliError::new(format!(
+            "--hostname {name:?} has {} characters: 64 is the most",
+            name.len()
+        )));
+    }
     if spec.process.hostname.is_some() && namespaces.uts == Namespace::Host {
         return Err(CliError::new(
             "cannot set hostname when running in the host UTS namespace: invalid configuration",

@@ -51,6 +51,14 @@ fn run(global: &Global, args: &Args) -> Outcome {
         spec.remove = true;
         spec.life.remove_image = true;
     }
+    let streams = ["stdin", "stdout", "stderr"];
+    if let Some(other) =
+        args.all("attach").iter().find(|a| !streams.iter().any(|s| a.eq_ignore_ascii_case(s)))
+    {
+        return Err(CliError::new(format!(
+            "invalid stream {other:?} for --attach - must be one of stdin, stdout, or stderr: invalid argument"
+        )));
+    }
     let passthrough = spec.log.driver.as_deref() == Some("passthrough");
     if passthrough && spec.process.terminal {
         return Err(CliError::new("the '--log-driver passthrough' option cannot be used with '--tty'"));

@@ -61,3 +61,35 @@ fn version_and_info() {
     assert_eq!(host.unroot(["info", "-f", "{{.Host.IDMappings.UIDMap}}"]).code, 0);
     assert!(host.unroot(["system", "info"]).ok().contains("\n  cgroupVersion: v"));
 }
+
+/// Whom the image does not know is at home where it starts, and has lines in passwd and group.
+#[test]
+fn a_user_that_the_image_does_not_know() {
+    let host = Host::new();
+    let facts = "echo $HOME; tail -n1 /etc/passwd; tail -n1 /etc/group";
+    assert_eq!(
+        host.sh(&["-u", "1234:5678", "-w", "/var"], facts).ok(),
+        "/var\n1234:*:1234:5678:container user:/var:/bin/sh\n5678:x:5678:1234"
+    );
+    assert_eq!(
+        host.sh(&["-u", "root:5678"], "echo $HOME; tail -n1 /etc/group").ok(),
+        "/root\n5678:x:5678:root"
+    );
+    let entries = ["-u", "7:8", "--passwd-entry=me:x:$UID:$GID::$HOME:/x", "--group-entry=us:x:$GID:"];
+    assert_eq!(host.sh(&entries, facts).ok(), "/\nme:x:7:8::/:/x\nus:x:8:");
+    let last = host.sh(&["--passwd=false", "-u", "1234:5678"], facts).ok();
+    assert!(!last.contains("1234") && !last.contains("5678") && last.starts_with("/\n"), "{last}");
+    let known = host.sh(&["--group-entry=us:x:$GID:"], "tail -n1 /etc/group").ok();
+    assert_eq!(known, "nogroup:x:65534:");
+}
+
+#[test]
+fn words_that_make_no_sense() {
+    let host = Host::new();
+    host.sh(&["--attach=bogus"], "true").fails(125, "invalid stream \"bogus\" for --attach");
+    host.sh(&["--init", "--pid=host"], "true").fails(125, "PID namespace isn't private");
+    host.sh(&["--hostname", &"a".repeat(65)], "true").fails(125, "64 is the most");
+    host.sh(&["--oom-score-adj=1001"], "true").fails(125, "from -1000 to 1000");
+    host.sh(&["--init", "--init-path=/nosuch"], "true")
+        .fails(125, "container-init binary not found on the host");
+}
