@@ -120,6 +120,9 @@ fn key(image: &Image, wanted: &Wanted<'_>) -> Option<String> {
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
+/// An attribute of a file has room for so long a path on every filesystem, beside others.
+const LONGEST_REFERENCE: usize = 1024;
+
 /// Directories that wait for a thread; more are done by the thread that finds them, as each holds descriptors.
 const MOST_WAITING: usize = 16;
 
@@ -320,10 +323,10 @@ impl<'a> Work<'a> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let made = openat(to, name, flags, Mode::from_raw_mode(0o600)).call(|| "creat".into())?;
         let size = stat.st_size.cast_unsigned();
-        match self.wanted.refers {
+        let place = [b"/", path.as_os_str().as_bytes()].concat();
+        match self.wanted.refers && place.len() <= LONGEST_REFERENCE {
             true if size > 0 => {
                 ftruncate(&made, size).call(|| "ftruncate".into())?;
-                let place = [b"/", path.as_os_str().as_bytes()].concat();
                 let set = |name: &str, value: &[u8]| {
                     fsetxattr(&made, name, value, XattrFlags::empty()).call(|| format!("setxattr {name}"))
                 };

@@ -38,6 +38,10 @@ impl Place {
             fs::write(tree.join(format!("a/b/f{n}")), format!("file {n}")).unwrap();
         }
         fs::write(tree.join("a/empty"), "").unwrap();
+        // (longer than a reference may be)
+        let deep: PathBuf = (0..12).map(|_| "d".repeat(100)).collect();
+        fs::create_dir_all(tree.join(&deep)).unwrap();
+        fs::write(tree.join(&deep).join("f"), "deep").unwrap();
         fs::hard_link(tree.join("a/b/f1"), tree.join("a/second-name")).unwrap();
         symlink("b/f2", tree.join("a/link")).unwrap();
         fs::set_permissions(tree.join("a/b"), fs::Permissions::from_mode(0o2751)).unwrap();
@@ -89,6 +93,8 @@ fn check(place: &Place, tree: &Path, has_contents: bool) {
     assert_eq!(Some((there.uid(), there.gid())), shifted(own.uid(), own.gid()));
     assert_eq!((there.mode(), there.len(), there.mtime()), (own.mode(), own.len(), own.mtime()));
     assert!(!at("b/f3").exists(), "what a layer hides is not there");
+    let deep: PathBuf = (0..12).map(|_| "d".repeat(100)).collect();
+    assert_eq!(fs::read_to_string(tree.join(deep).join("f")).unwrap(), "deep");
     assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("b/f2"));
     assert_eq!(fs::metadata(at("second-name")).unwrap().ino(), fs::metadata(at("b/f1")).unwrap().ino());
     let mut value = [0; 64];

@@ -337,6 +337,15 @@ fn files_of_the_host() {
     );
     let shown: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(shown, [["0", "2000000", "700"], ["700", "3000000", "300"]], "{said}");
+    // from a name service, which getsubids(1) asks
+    let service = format!(
+        "mkdir {0}/tools; printf '#!/bin/sh\\necho \"0: containers 5000000 3000\"\\n' >{0}/tools/getsubids; chmod 755 {0}/tools/getsubids; \
+         echo subid: sss >{0}/nss; cat /etc/nsswitch.conf >>{0}/nss; mount --bind {0}/nss /etc/nsswitch.conf; export PATH={0}/tools:$PATH; {1}",
+        host.path("").display(),
+        run("auto:size=1000", "cat /proc/self/uid_map")
+    );
+    let said = script("containers:2000000:4000\\n", &service);
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "5000000", "1000"], "{said}");
     // an ordinary user's ranges: by name and by number, the one after the other
     let user = format!(
         "echo ranger:x:4322:4322::/tmp:/bin/sh >{0}/passwd; cat /etc/passwd >>{0}/passwd; mount --bind {0}/passwd /etc/passwd; chmod 777 {0}; \
