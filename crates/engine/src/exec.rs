@@ -239,6 +239,16 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The variables of a container's process, but for secrets.
+    pub fn variables_of(&self, record: &Record, config: &unroot_store::Config) -> Vec<String> {
+        let image = self.image_of(record).ok().flatten();
+        let view = self.root_view(&record.spec, image.as_ref(), Some(&record.id));
+        let user = view.and_then(|view| self.process_user(record, &view, config));
+        exec_env(record, config, &[], &ExecSpec::default(), user.ok().and_then(|u| u.home).as_deref())
+    }
+}
+
 fn exec_env(
     record: &Record,
     config: &unroot_store::Config,

@@ -124,7 +124,9 @@ pub fn settings(limits: &Limits) -> Result<Vec<Setting>> {
         set(file, value.clone());
     }
     match limits.pids {
-        Some(limit) => set("pids.max", if limit < 1 { "max".into() } else { limit.to_string() }),
+        // (no limit is what there is where none can be had)
+        Some(..=0) => all.push(Setting { file: "pids.max".into(), value: "max".into(), required: false }),
+        Some(limit) => set("pids.max", limit.to_string()),
         None => all.push(Setting { file: "pids.max".into(), value: "2048".into(), required: false }),
     }
     Ok(all)

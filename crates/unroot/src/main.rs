@@ -12,6 +12,7 @@ mod health_flags;
 mod hints;
 mod ids_picture;
 mod image_filter;
+mod inspected;
 mod logging;
 mod moment;
 mod mount_flags;

@@ -26,8 +26,6 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
     let args = unroot_engine::plan::command(spec, &config);
     let (run, exit) = (state.run.as_ref(), state.exit.as_ref());
     let live = state.is_live();
-    let env: Vec<String> =
-        config.env.iter().cloned().chain(spec.process.env.iter().map(|(n, v)| format!("{n}={v}"))).collect();
     let ports = ports(record);
     let stop_signal = engine.stop_signal(record);
     let network_mode = spec.network.mode.clone().unwrap_or_else(|| "pasta".into());
@@ -47,7 +45,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         let texts = seen.as_ref().map(|i| map_text(map(&i.maps)));
         texts.map(|text| text.split(',').map(str::to_string).collect::<Vec<_>>())
     };
-    Ok(json!({
+    let mut shown = json!({
         "Id": record.id,
         "Created": time(record.created),
         "Path": args.first().cloned().unwrap_or_default(),
@@ -86,12 +84,10 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         "RestartCount": run.map(|r| r.restarts).or(exit.map(|e| e.restarts)).unwrap_or(0),
         "Driver": "overlay",
         "MountLabel": "", "ProcessLabel": "", "AppArmorProfile": "",
-        "EffectiveCaps": Value::Null,
-        "BoundingCaps": Value::Null,
         "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": engine.dirs.container(&record.id).join("upper"), "WorkDir": engine.dirs.container(&record.id).join("work")}},
         "Mounts": mounts(record),
         "NetworkSettings": {"Ports": ports, "IPAddress": "", "Gateway": "", "MacAddress": "", "SandboxKey": state.process().map(|p| format!("/proc/{}/ns/net", p.pid)).unwrap_or_default(), "Networks": {network_mode.split(':').next().unwrap_or_default(): {}}},
-        "Namespace": "", "IsInfra": false, "IsService": false, "Pod": "", "Dependencies": [],
+        "Namespace": "", "IsInfra": false, "IsService": false, "Pod": "",
         "ExecIDs": unroot_engine::sessions::living(&engine.dirs, &record.id),
         "HostUser": seen.as_ref().map_or(String::new(), |i| HostNames::default().user(i.host_uid)),
         "HostUid": seen.as_ref().map(|i| i.host_uid),
@@ -103,7 +99,6 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "Tty": spec.process.terminal,
             "OpenStdin": spec.process.interactive,
             "StdinOnce": false,
-            "Env": env,
             "Cmd": args,
             "Image": record.image.as_ref().map_or("", |i| &i.name),
             "Volumes": config.volumes,
@@ -168,7 +163,9 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "CgroupParent": spec.limits.cgroup_parent.clone().unwrap_or_default(),
             "Ulimits": spec.process.ulimits.iter().map(|l| json!({"Name": format!("RLIMIT_{}", l.name.to_uppercase()), "Soft": l.soft as i64, "Hard": l.hard as i64})).collect::<Vec<_>>(),
         },
-    }))
+    });
+    crate::inspected::complete(engine, record, &state, &config, &mut shown);
+    Ok(shown)
 }
 
 fn health(health: &Health) -> Value {

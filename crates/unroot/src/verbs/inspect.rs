@@ -63,7 +63,7 @@ fn run(global: &Global, args: &Args, kind: &str) -> Outcome {
     }
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for word in &words {
-        match object(&engine, word, kind) {
+        match object(&engine, word, kind, args.is("size")) {
             Ok(value) => found.push(value),
             Err(error) => errors.push(error),
         }
@@ -89,10 +89,21 @@ fn run(global: &Global, args: &Args, kind: &str) -> Outcome {
     }
 }
 
-fn object(engine: &Engine, word: &str, kind: &str) -> Result<Value, CliError> {
+fn object(engine: &Engine, word: &str, kind: &str, size: bool) -> Result<Value, CliError> {
     if matches!(kind, "all" | "container") {
         match engine.find(word) {
-            Ok(record) => return view::container(engine, &record),
+            Ok(record) => {
+                let mut shown = view::container(engine, &record)?;
+                if size {
+                    let found = engine.size_of(&record)?;
+                    shown["SizeRw"] = found.own.into();
+                    shown["SizeRootFs"] = found.whole.into();
+                }
+                return Ok(shown);
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound && kind == "container" => {
+                return Err(CliError::new(format!("inspecting object: no such container {word:?}")));
+            }
             Err(e) if e.kind() == ErrorKind::NotFound && kind == "all" => {}
             Err(e) => return Err(e.into()),
         }

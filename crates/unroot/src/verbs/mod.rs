@@ -60,6 +60,7 @@ mod stop;
 mod system_check;
 mod system_df;
 mod system_prune;
+mod system_reset;
 mod tag;
 mod top;
 mod tree;
@@ -180,6 +181,7 @@ pub const VERBS: &[&Verb] = &[
     &system_check::VERB,
     &system_df::VERB,
     &system_prune::VERB,
+    &system_reset::VERB,
     &secret::CREATE,
     &secret::LIST,
     &secret::INSPECT,

@@ -1,5 +1,7 @@
 //! `run`
 
+use std::io::IsTerminal as _;
+
 use unroot_engine::{Engine, Record};
 use unroot_monitor::attach::{Options, Outcome as Attached, run as attach};
 use unroot_monitor::terminal::DetachKeys;
@@ -62,6 +64,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let passthrough = spec.log.driver.as_deref() == Some("passthrough");
     if passthrough && spec.process.terminal {
         return Err(CliError::new("the '--log-driver passthrough' option cannot be used with '--tty'"));
+    }
+    if spec.process.terminal && spec.process.interactive && !detach && !std::io::stdin().is_terminal() {
+        unroot_engine::warn(format_args!(
+            "The input device is not a TTY. The --tty and --interactive flags might not work properly"
+        ));
     }
     let engine = global.engine()?;
     let options = run_flags::pull_options(args)?;

@@ -298,3 +298,42 @@ fn stats_are_what_the_kernel_counts() {
     assert_eq!(host.unroot(["stats", "--no-stream", "-a"]).ok().lines().count(), 3);
     host.unroot(["stats", "-i", "0"]).fails(125, "invalid interval");
 }
+
+#[test]
+fn reset_leaves_what_is_not_its_own() {
+    let host = Host::new();
+    run(&host, "c", &["-v", "vol:/v"], "sleep 1000");
+    fs::write(host.path("root/mine"), "x").unwrap();
+    host.unroot_with_input(["system", "reset"], b"n\n").ok();
+    assert_eq!(host.unroot(["ps", "-q"]).ok().len(), 12);
+    host.unroot(["system", "reset", "--force"]).ok();
+    let left: Vec<_> = fs::read_dir(host.path("root")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["mine"]);
+    assert!(!host.path("run").exists());
+    assert_eq!(host.unroot(["images", "-q"]).ok(), "");
+}
+
+/// Fields that Podman's users look for: as they are where it runs.
+#[test]
+fn inspect_tells_what_is() {
+    let host = Host::new();
+    let flags =
+        ["--cap-drop", "all", "--cap-add", "net_raw", "-e", "A=b", "--tmpfs", "/scratch", "--expose", "90"];
+    run(&host, "c", &flags, "sleep 1000");
+    let get = |format: &str| host.unroot(["inspect", "--size", "--format", format, "c"]).ok();
+    assert_eq!(get("{{.EffectiveCaps}} {{.BoundingCaps}}"), "[CAP_NET_RAW] [CAP_NET_RAW]");
+    let env = get("{{json .Config.Env}}");
+    for variable in ["A=b", "HOME=/root", "container=", "HOSTNAME="] {
+        assert!(env.contains(variable), "{variable} in {env}");
+    }
+    assert_eq!(
+        get("{{json .Config.ExposedPorts}} {{json .NetworkSettings.Ports}}"),
+        "{\"90/tcp\":{}} {\"90/tcp\":null}"
+    );
+    assert!(get("{{json .HostConfig.Tmpfs}}").contains("/scratch"));
+    assert_eq!(get("{{.State.StoppedByUser}}"), "false");
+    assert!(get("{{.SizeRootFs}}").parse::<u64>().unwrap() > 100_000);
+    host.unroot(["stop", "-t", "0", "c"]).ok();
+    assert_eq!(get("{{.State.StoppedByUser}} {{.EffectiveCaps}}"), "true [CAP_NET_RAW]");
+    host.unroot(["container", "inspect", "nobody"]).fails(125, "no such container \"nobody\"");
+}
