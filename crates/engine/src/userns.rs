@@ -68,7 +68,7 @@ impl Engine {
         let automatic = matches!(request.mode, UsernsMode::Auto { .. });
         let ledger = automatic.then(|| self.lock_ledger()).transpose()?;
         let (need, holders) = match automatic {
-            true => (need_of(image, view), self.holders()?),
+            true => (need_of(image, view), self.all_holders(namespace)?),
             false => (IdNeed::default(), Vec::new()),
         };
         let (userns, default_user) =
@@ -99,6 +99,21 @@ impl Engine {
     pub fn holders(&self) -> Result<Vec<Holder>> {
         let all = self.containers()?.into_iter();
         Ok(all.filter_map(|r| Some(Holder { name: r.name, maps: r.maps? })).collect())
+    }
+
+    /// As root also what containers of other engines hold, which take from the same pool.
+    fn all_holders(&self, namespace: &EngineNamespace) -> Result<Vec<Holder>> {
+        let mut holders = self.holders()?;
+        if !namespace.rootless {
+            let known = |maps: &IdMaps| holders.iter().any(|h| h.maps == *maps);
+            let others: Vec<Holder> = unroot_idmap::space::live_maps()
+                .into_iter()
+                .filter(|(_, maps)| !known(maps))
+                .map(|(name, maps)| Holder { name, maps })
+                .collect();
+            holders.extend(others);
+        }
+        Ok(holders)
     }
 
     /// The layers of an image as a container with these maps needs them.

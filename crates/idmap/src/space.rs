@@ -6,7 +6,7 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::{IdMap, Ranges, observe};
+use crate::{IdMap, IdMaps, Ranges, observe};
 
 /// Ids of a file's line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -220,13 +220,22 @@ fn held(named: &[(String, IdMap)]) -> Vec<Held> {
         }
     };
     named.iter().for_each(|(name, map)| add(name, map));
+    live_maps().iter().for_each(|(name, maps)| add(name, &maps.uid));
+    all.sort_by_key(|h| h.first);
+    all
+}
+
+/// Maps of processes that have one of their own, whatever engine made them, each once.
+pub fn live_maps() -> Vec<(String, IdMaps)> {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut all = Vec::new();
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in pids.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok()) {
-        if let Ok(maps) = observe::maps_of(&pid.to_string()) {
-            add(&format!("process {pid}"), &maps.uid);
+        let Ok(maps) = observe::maps_of(&pid.to_string()) else { continue };
+        if maps != IdMaps::identity() && known.insert(format!("{}{}", maps.uid, maps.gid)) {
+            all.push((format!("process {pid}"), maps));
         }
     }
-    all.sort_by_key(|h| h.first);
     all
 }
 

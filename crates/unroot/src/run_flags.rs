@@ -142,7 +142,12 @@ pub const FLAGS: &[Flag] = &[
     flag("unsetenv", ' ', Repeat, "Unset a variable of the image"),
     flag("unsetenv-all", ' ', Bool, "Unset all variables of the image"),
     flag("user", 'u', Value, "USER[:GROUP] by name or number"),
-    flag("userns", ' ', Value, "User namespace: host, keep-id, nomap, auto"),
+    flag(
+        "userns",
+        ' ',
+        Value,
+        "User namespace: host, keep-id[:uid=,gid=,size=], nomap, auto[:size=,uidmapping=,gidmapping=], container:NAME, ns:PATH",
+    ),
     flag("uts", ' ', Value, "UTS namespace: private, host, container:NAME, ns:PATH"),
     flag("variant", ' ', Value, "Use an image for this variant of the architecture"),
     flag("volume", 'v', Repeat, "Mount: [SOURCE:]TARGET[:OPTIONS]"),

@@ -337,6 +337,14 @@ fn files_of_the_host() {
     );
     let shown: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(shown, [["0", "2000000", "700"], ["700", "3000000", "300"]], "{said}");
+    // what another engine's container holds is not given out
+    let held = format!(
+        "unshare -U sleep 20 & p=$!; while [ $(readlink /proc/$p/ns/user) = $(readlink /proc/self/ns/user) ]; do sleep 0.01; done; \
+         echo 0 2000000 1500 >/proc/$p/uid_map; echo 0 2000000 1500 >/proc/$p/gid_map; {} kill $p",
+        run("auto:size=1000", "cat /proc/self/uid_map")
+    );
+    let said = script("containers:2000000:4000\\n", &held);
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["0", "2001500", "1000"], "{said}");
     // from a name service, which getsubids(1) asks
     let service = format!(
         "mkdir {0}/tools; printf '#!/bin/sh\\necho \"0: containers 5000000 3000\"\\n' >{0}/tools/getsubids; chmod 755 {0}/tools/getsubids; \
