@@ -176,6 +176,26 @@ struct Record {
     ids: Option<(Vec<u32>, Vec<u32>)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     digests: Vec<String>,
+    /// When the image was made, as its configuration says: so that a list of images reads one file of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+}
+
+impl Record {
+    fn into_image(self, id: &str, config: ImageConfig) -> Image {
+        Image {
+            id: id.into(),
+            digest: self.digest,
+            layers: config.rootfs.diff_ids.clone(),
+            config,
+            size: self.size,
+            stored: self.stored,
+            digests: self.digests,
+            is_list: false,
+            max_ids: (self.max_uid, self.max_gid),
+            ids: self.ids,
+        }
+    }
 }
 
 /// A name as a file's.
@@ -205,18 +225,19 @@ impl Store {
         let Some(record) = read("image.json")? else { return Ok(None) };
         let config: ImageConfig = serde_json::from_slice(&config).map_err(broken)?;
         let record: Record = serde_json::from_slice(&record).map_err(broken)?;
-        Ok(Some(Image {
-            id: id.into(),
-            digest: record.digest,
-            layers: config.rootfs.diff_ids.clone(),
-            config,
-            size: record.size,
-            stored: record.stored,
-            digests: record.digests,
-            is_list: false,
-            max_ids: (record.max_uid, record.max_gid),
-            ids: record.ids,
-        }))
+        Ok(Some(record.into_image(id, config)))
+    }
+
+    /// The same with nothing of its configuration but when it was made, and without its layers.
+    fn listed_image(&self, id: &str) -> Result<Option<Image>> {
+        let record = fs::read(self.image_dir(id).join("image.json")).ok();
+        match record.and_then(|data| serde_json::from_slice::<Record>(&data).ok()) {
+            Some(mut record) if record.created.is_some() => {
+                let created = record.created.take();
+                Ok(Some(record.into_image(id, ImageConfig { created, ..ImageConfig::default() })))
+            }
+            _ => self.image_by_id(id),
+        }
     }
 
     /// The id that a full name stands for.
@@ -249,9 +270,21 @@ impl Store {
 
     /// All images that can be read, the newest first; and those that cannot, with the reason.
     pub fn all_images(&self) -> (Vec<Image>, Vec<(String, String)>) {
+        self.each_image(&|id| self.image_by_id(id))
+    }
+
+    /// The same for a list: with nothing of their configurations but when they were made, and without their layers.
+    pub fn listed_images(&self) -> (Vec<Image>, Vec<(String, String)>) {
+        self.each_image(&|id| self.listed_image(id))
+    }
+
+    fn each_image(
+        &self,
+        read: &dyn Fn(&str) -> Result<Option<Image>>,
+    ) -> (Vec<Image>, Vec<(String, String)>) {
         let (mut all, mut broken) = (Vec::new(), Vec::new());
         for id in self.image_ids() {
-            match self.image_by_id(&id) {
+            match read(&id) {
                 Ok(Some(image)) => all.push(image),
                 // (it may have been removed a moment ago)
                 Ok(None) if !self.image_dir(&id).exists() => {}
@@ -317,8 +350,9 @@ impl Store {
         if self.image_by_id(&id).ok().flatten().is_none() {
             let ids = ids.map(|(uids, gids)| (uids.into_iter().collect(), gids.into_iter().collect()));
             let digest = digest(manifest);
-            let digests = Vec::new();
-            let record = Record { format: 1, digest, size, stored: now, max_uid, max_gid, ids, digests };
+            let (digests, created) = (Vec::new(), parsed.created.clone());
+            let record =
+                Record { format: 1, digest, size, stored: now, max_uid, max_gid, ids, digests, created };
             let record = serde_json::to_vec(&record).map_err(|e| Error::Invalid(e.to_string()))?;
             let files = [("manifest.json", manifest), ("config.json", config), ("image.json", &record)];
             self.publish(&id, &files, names)?;

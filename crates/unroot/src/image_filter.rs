@@ -64,6 +64,11 @@ impl Filters {
         Ok(Self { all, used })
     }
 
+    /// What an image's configuration says is asked for.
+    pub fn need_configuration(&self) -> bool {
+        self.all.iter().flat_map(|(_, f)| f).any(|f| matches!(f.condition, Condition::Label(..)))
+    }
+
     /// The image is wanted.
     pub fn hold_for(&self, image: &Image, names: &[&str]) -> bool {
         self.all

@@ -77,8 +77,18 @@ fn run(global: &Global, args: &Args) -> Outcome {
         )));
     }
     let filters = Filters::parse(&engine, &wanted)?;
+    let mut default = String::from("table {{.Repository}}\t{{.Tag}}");
+    default += if args.is("digests") { "\t{{.Digest}}" } else { "" };
+    default += "\t{{.ID}}\t{{.Created}}\t{{.Size}}";
+    default += if args.is("history") { "\t{{.History}}" } else { "" };
+    let format = args.value("format").unwrap_or(&default);
+    // (what is not shown is not read)
+    let is_plain = args.value("format").is_none() && !filters.need_configuration();
     let names = engine.store.names();
-    let (images, broken) = engine.store.all_images();
+    let (images, broken) = match is_plain {
+        true => engine.store.listed_images(),
+        false => engine.store.all_images(),
+    };
     for (id, why) in broken {
         log::warn!(
             "image {id} is damaged and not shown: {why}: {} system check --repair",
@@ -102,11 +112,6 @@ fn run(global: &Global, args: &Args) -> Outcome {
         }
         return Ok(0);
     }
-    let mut default = String::from("table {{.Repository}}\t{{.Tag}}");
-    default += if args.is("digests") { "\t{{.Digest}}" } else { "" };
-    default += "\t{{.ID}}\t{{.Created}}\t{{.Size}}";
-    default += if args.is("history") { "\t{{.History}}" } else { "" };
-    let format = args.value("format").unwrap_or(&default);
     let as_json = matches!(format.trim(), "json" | "{{json .}}" | "{{ json . }}");
     // (who uses images is only looked for where it is shown)
     let used = if as_json || format.contains("Containers") { users(&engine)? } else { Vec::new() };
@@ -114,7 +119,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         .iter()
         .map(|row| match as_json {
             true => as_json_shows(&engine, row, &used),
-            false => as_tables_show(&engine, row, &used, args.is("no-trunc")),
+            false => as_tables_show(&engine, row, &used, args.is("no-trunc"), format.contains("History")),
         })
         .collect();
     formatted(format, &shown, &HEADINGS, args.is("noheading"))?;
@@ -172,7 +177,13 @@ pub fn created(image: &Image) -> i64 {
     said.unwrap_or(if image.is_list { image.stored } else { 0 })
 }
 
-fn as_tables_show(engine: &Engine, row: &Row<'_>, used: &[String], whole: bool) -> Value {
+fn as_tables_show(
+    engine: &Engine,
+    row: &Row<'_>,
+    used: &[String],
+    whole: bool,
+    shows_history: bool,
+) -> Value {
     let image = row.image;
     let created = created(image);
     let age = format!("{} ago", ago((unroot_monitor::log::now() - created) / 1_000_000_000));
@@ -191,7 +202,7 @@ fn as_tables_show(engine: &Engine, row: &Row<'_>, used: &[String], whole: bool) 
         "Containers": used.iter().filter(|id| **id == image.id).count(),
         "ReadOnly": false, "Dangling": row.names.is_empty(), "IsManifestList": image.is_list,
         "Arch": image.config.architecture, "Os": image.config.os, "ParentId": "",
-        "History": history(engine, row).join(", "),
+        "History": if shows_history { history(engine, row).join(", ") } else { String::new() },
     })
 }
 

@@ -77,7 +77,7 @@ fn records_that_cannot_be_read() {
         let id = host.unroot(["image", "inspect", "--format", "{{.Id}}", IMAGE]).ok();
         let config = host.path("root/images").join(&id).join("config.json");
         host.inside(&format!("echo '{damage}' >{}", config.display())).ok();
-        let listed = host.unroot(["images", "-q"]);
+        let listed = host.unroot(["images", "--format", "{{.Id}}"]);
         assert!(listed.code == 0 && listed.err.contains("is damaged"), "{listed:?}");
         let found = host.unroot(["system", "check"]);
         assert!(found.code == 125 && found.out.contains(&id), "{found:?}");
