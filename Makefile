@@ -3,6 +3,7 @@
 #   make test      all tests; as root also those that need root, and the same as an ordinary user
 #   make test-vm   the tests that need systemd and a delegated cgroup v2, in a VM, as root on Debian
 #   make services  real services (apache2, mariadb) in images made from Debian's packages, as root on Debian
+#   make interop   images to and from Podman, Docker, skopeo and buildah, where these are installed
 #   make bench     timings side by side with the floor program and whatever other engines are installed
 #   make check     format, lints, floors, docs, dependencies
 #   make install   binary, man pages, completions            (PREFIX, DESTDIR; ALIASES="podman docker")
@@ -13,7 +14,7 @@ ALIASES ?=
 CARGO   ?= cargo
 BINARY   = target/release/unroot
 
-.PHONY: all demo test test-vm services bench check install clean deps
+.PHONY: all demo test test-vm services interop bench check install clean deps
 
 all: $(BINARY)
 
@@ -38,6 +39,10 @@ services:
 
 bench: deps $(BINARY)
 	@bench/run $(BINARY)
+	@bench/images $(BINARY)
+
+interop: deps $(BINARY)
+	@tests/interop $(BINARY)
 
 check:
 	$(CARGO) fmt --check

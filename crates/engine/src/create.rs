@@ -96,6 +96,7 @@ impl Engine {
         let made = self.make(&mut spec, image.as_ref(), &temporary, settled);
         drop(chosen);
         let record = made.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
+        self.check_image_is_there(&record)?;
         self.tell_of_creation(&record);
         if let Some(file) = &record.spec.life.cidfile {
             fs::write(file, &record.id).map_err(|e| {
@@ -104,6 +105,15 @@ impl Engine {
             })?;
         }
         Ok(Created { record, image })
+    }
+
+    /// Whoever removes an image looks for containers after it, as this looks for the image after the container.
+    fn check_image_is_there(&self, record: &Record) -> Result<()> {
+        let Some(image) = record.image.as_ref().filter(|i| !self.store.has_image(&i.id)) else {
+            return Ok(());
+        };
+        let _ = self.remove(record, true, Some(0), true);
+        Err(Error::not_found(format_args!("{}: image not known: it was removed just now", image.name)))
     }
 
     fn tell_of_creation(&self, record: &Record) {

@@ -486,6 +486,19 @@ pub fn registry_error(e: unroot_registry::Error) -> Error {
     hint.into_iter().fold(error, |error, hint| error.with_hint(hint))
 }
 
+impl Engine {
+    /// Removes an image with all its names, unless a container uses it; says whether it did. Its layers stay until
+    /// they are collected.
+    pub fn remove_image_if_unused(&self, id: &str) -> Result<bool> {
+        // (what cannot be read counts as used)
+        let is_used = || {
+            self.containers()
+                .map_or(true, |all| all.iter().any(|r| self.images_of(r).iter().any(|i| i == id)))
+        };
+        self.store.remove_image_unless(id, &is_used).map_err(Error::engine)
+    }
+}
+
 /// Removes an image with all its names, unless a container uses it; says whether it did.
 pub fn remove_unused(store: &unroot_store::Store, dirs: &crate::dirs::Dirs, id: &str) -> Result<bool> {
     let used = |r: &crate::Record| r.image.as_ref().is_some_and(|i| i.id == id);

@@ -240,6 +240,11 @@ impl Store {
         }
     }
 
+    /// There is an image of this id.
+    pub fn has_image(&self, id: &str) -> bool {
+        self.image_dir(id).exists()
+    }
+
     /// The id that a full name stands for.
     pub fn id_of_name(&self, name: &str) -> Option<String> {
         let target = fs::read_link(self.names_dir().join(escape(name))).ok()?;
@@ -468,17 +473,29 @@ impl Store {
 
     /// Removes an image with all its names. Its layers go with [`Store::collect`].
     pub fn remove_image(&self, id: &str) -> Result<()> {
+        self.remove_image_unless(id, &|| false).map(drop)
+    }
+
+    /// The same unless it is used, which is looked for when it is out of its place already: whoever begins to use it
+    /// at the same moment either is seen, or sees that it has gone. Says whether it was removed.
+    pub fn remove_image_unless(&self, id: &str, is_used: &dyn Fn() -> bool) -> Result<bool> {
+        let doomed = self.temporary()?;
+        let (place, aside) = (self.image_dir(id), doomed.path().join("image"));
+        match fs::rename(&place, &aside) {
+            // (somebody else was faster)
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other.call(|| format!("remove image {id}"))?,
+        }
+        if is_used() {
+            fs::rename(&aside, &place).call(|| format!("put image {id} back"))?;
+            return Ok(false);
+        }
         for (name, owner) in self.names() {
             if owner == id {
                 self.untag(&name)?;
             }
         }
-        let doomed = self.temporary()?;
-        match fs::rename(self.image_dir(id), doomed.path().join("image")) {
-            // (somebody else was faster)
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.call(|| format!("remove image {id}")),
-        }
+        Ok(true)
     }
 
     /// Bytes of an image's records.

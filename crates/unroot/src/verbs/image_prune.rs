@@ -65,7 +65,9 @@ pub fn prune(engine: &Engine, all: bool, filters: &[String]) -> Result<Pruned, C
             names.iter().filter(|(_, id)| *id == image.id).map(|(n, _)| n.as_str()).collect();
         let wanted = (all || own.is_empty()) && !used.contains(&image.id) && filters.hold_for(&image, &own);
         if wanted && engine.image_mount(&image.id).is_none() {
-            engine.store.remove_image(&image.id).map_err(CliError::new)?;
+            if !engine.remove_image_if_unused(&image.id)? {
+                continue;
+            }
             engine.dirs.events.image("remove", &image.id, &image.id);
             pruned.ids.push(image.id);
         }

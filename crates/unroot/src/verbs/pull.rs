@@ -1,7 +1,11 @@
 //! `pull`
 
+use unroot_engine::Engine;
+use unroot_engine::images::{PullOptions, registry_error};
+use unroot_registry::Reference;
+
 use crate::Global;
-use crate::cli::{Args, Kind, Outcome, flag};
+use crate::cli::{Args, CliError, Kind, Outcome, flag};
 use crate::output;
 use crate::progress::Shown;
 use crate::run_flags::pull_options;
@@ -13,6 +17,7 @@ pub const VERB: Verb = Verb {
     about: "Pull images from registries",
     flags: || {
         vec![
+            flag("all-tags", 'a', Kind::Bool, "All tags of the repository"),
             flag("arch", ' ', Kind::Value, "For this architecture"),
             flag("authfile", ' ', Kind::Value, "File with credentials"),
             flag("cert-dir", ' ', Kind::Value, "Directory with certificates"),
@@ -48,11 +53,18 @@ fn run(global: &Global, args: &Args) -> Outcome {
         "missing" | "ifnotpresent" => PullPolicy::Missing,
         "never" => PullPolicy::Never,
         "newer" => PullPolicy::Newer,
-        other => return Err(crate::cli::CliError::new(format!("unsupported pull policy \"{other}\""))),
+        other => return Err(CliError::new(format!("unsupported pull policy \"{other}\""))),
     };
     for word in &args.rest {
         if let Some(loaded) = super::load::from_transport(&engine, word, &Shown::new(args.is("quiet")))? {
             loaded.into_iter().for_each(|(_, id)| output::line(id));
+            continue;
+        }
+        if args.is("all-tags") {
+            for tagged in all_tags(&engine, word, &options)? {
+                let progress = Shown::new(args.is("quiet"));
+                output::line(engine.image_or_pull(&tagged, policy, &options, &progress)?.image.id);
+            }
             continue;
         }
         let named = engine.image_or_pull(word, policy, &options, &Shown::new(args.is("quiet")))?;
@@ -65,4 +77,15 @@ fn run(global: &Global, args: &Args) -> Outcome {
         output::line(named.image.id);
     }
     Ok(0)
+}
+
+/// The names of all that a repository has.
+fn all_tags(engine: &Engine, name: &str, options: &PullOptions) -> Result<Vec<String>, CliError> {
+    let text = name.strip_prefix("docker://").unwrap_or(name);
+    let reference = Reference::parse_normalized(text).map_err(CliError::new)?;
+    if reference.tag().is_some() || reference.digest().is_some() {
+        return Err(CliError::new(format!("{name}: --all-tags needs a name without tag and digest")));
+    }
+    let tags = engine.client(options)?.tags(&reference).map_err(registry_error)?;
+    Ok(tags.iter().map(|tag| format!("{}:{tag}", reference.name())).collect())
 }

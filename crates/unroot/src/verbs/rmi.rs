@@ -80,7 +80,12 @@ pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, C
             engine.remove(&record, true, Some(0), true)?;
         }
     }
-    engine.store.remove_image(id).map_err(CliError::new)?;
+    if !engine.remove_image_if_unused(id)? {
+        return Err(CliError::with_code(
+            2,
+            format!("image used by a container that was made just now: {id}: image is in use by a container"),
+        ));
+    }
     engine.store.collect(&[]).map_err(CliError::new)?;
     names.iter().for_each(|name| engine.dirs.events.image("untag", id, name));
     engine.dirs.events.image("remove", id, id);

@@ -149,6 +149,9 @@ fn pushed_and_pulled() {
     host.unroot(["push", "-q", "--retry", "0", "two:1", missing]).fails(125, "connection refused");
     host.unroot(["push", "-q", "--compression-format", "lz4", "two:1", &name("x")]).fails(125, "lz4");
     host.unroot(["push", "-q", "--compression-level", "99", "two:1", &name("x")]).fails(125, "levels 1 to 9");
+    host.unroot(["rmi", "-f", &id]).ok();
+    let all = host.unroot(["pull", "-q", "--all-tags", &name("a/two")]).ok();
+    assert_eq!(all.lines().filter(|line| *line == id).count(), 3, "{all}");
     let newer = host.unroot(["pull", "--policy", "newer", &name("a/two:zstd")]);
     assert_eq!((newer.code, newer.out.trim_end(), newer.err.as_str()), (0, id.as_str(), ""));
 }
