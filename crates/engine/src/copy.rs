@@ -128,10 +128,14 @@ impl Engine {
         let one = whole.then_some((source.name.as_os_str(), shown));
         let what = from.what();
         std::thread::scope(|scope| {
-            let written = scope.spawn(move || {
-                let out = std::io::BufWriter::with_capacity(256 << 10, writer);
-                tree_tar::write_one(&tree, one, out)
-            });
+            // (as much stack as the deepest tree takes that is read)
+            let thread = std::thread::Builder::new().stack_size(16 << 20);
+            let written = thread
+                .spawn_scoped(scope, move || {
+                    let out = std::io::BufWriter::with_capacity(256 << 10, writer);
+                    tree_tar::write_one(&tree, one, out)
+                })
+                .context(|| "cp: a thread".into())?;
             let unpacked = self.unpack(to, place, &dir, reader, options);
             let written = written.join().map_err(|_| Error::engine("cp: the reader ended"))?;
             // (why it was not taken says more than that nobody read it)

@@ -95,7 +95,7 @@ impl Engine {
         let settled = Settled { id: &id, maps, default_user, ports, config: &config };
         let made = self.make(&mut spec, image.as_ref(), &temporary, settled);
         drop(chosen);
-        let record = made.inspect_err(|_| drop(fs::remove_dir_all(&temporary)))?;
+        let record = made.inspect_err(|_| drop(crate::remove::remove_tree(&temporary)))?;
         self.check_image_is_there(&record)?;
         self.tell_of_creation(&record);
         if let Some(file) = &record.spec.life.cidfile {

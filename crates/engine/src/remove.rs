@@ -132,7 +132,7 @@ pub fn withdraw(dirs: &Dirs, record: &Record, lock: Lock) -> Result<Leftover> {
 /// Removes a tree, whatever the modes in it; it is no error if it is not there. The engine has to be in its
 /// namespace where files belong to subordinate ids.
 pub fn remove_tree(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
+    match unroot_store::remove_tree(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.map_err(|e| Error::engine(format_args!("remove {}: {e}", dir.display()))),
     }

@@ -1,6 +1,7 @@
 //! What a container's files take on the disk.
 
 use std::collections::HashSet;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -36,19 +37,23 @@ impl Engine {
     }
 }
 
+/// Directories below this many others are not counted.
+const DEEPEST: u32 = 250;
+
 /// Bytes of the files in a tree; one of several names counts once.
 fn tree_size(dir: &Path) -> Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let call = || format!("size of {}", dir.display());
     match openat(CWD, dir, flags, Mode::empty()) {
-        Ok(handle) => add(&handle, &mut HashSet::new()).context(call),
+        Ok(handle) => add(&handle, &mut HashSet::new(), 0).context(call),
         Err(Errno::NOENT) => Ok(0),
         Err(e) => Err(e).context(call),
     }
 }
 
-fn add(dir: &OwnedFd, seen: &mut HashSet<(u64, u64)>) -> std::result::Result<u64, Errno> {
+fn add(dir: &OwnedFd, seen: &mut HashSet<(u64, u64)>, depth: u32) -> std::result::Result<u64, Errno> {
     let mut bytes = 0;
+    let mut below: Vec<CString> = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -58,14 +63,16 @@ fn add(dir: &OwnedFd, seen: &mut HashSet<(u64, u64)>) -> std::result::Result<u64
         // (what a running container removes meanwhile is not there)
         let Ok(stat) = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                if let Ok(inner) = openat(dir, name, flags, Mode::empty()) {
-                    bytes += add(&inner, seen)?;
-                }
-            }
+            FileType::Directory => below.push(name.to_owned()),
             _ if stat.st_nlink > 1 && !seen.insert((stat.st_dev, stat.st_ino)) => {}
             _ => bytes += u64::try_from(stat.st_size).unwrap_or(0),
+        }
+    }
+    // (a hostile tree has no end)
+    for name in below.iter().filter(|_| depth < DEEPEST) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(inner) = openat(dir, name, flags, Mode::empty()) {
+            bytes += add(&inner, seen, depth + 1)?;
         }
     }
     Ok(bytes)

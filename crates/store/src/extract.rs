@@ -15,8 +15,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
     symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
@@ -25,6 +25,7 @@ use unroot_sys::path::openat2;
 
 use crate::layer::IdCheck;
 use crate::recipe::Recorder;
+use crate::removal::remove_in;
 use crate::{Call as _, Error, Result, invalid};
 
 /// Entries of one layer.
@@ -353,7 +354,7 @@ impl<'a> Extractor<'a> {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR | Errno::PERM) => {
                 self.may_replace(name)?;
-                remove_tree(dir, name).call(|| format!("layer: remove directory {name:?}"))
+                remove_in(dir, name).call(|| format!("layer: remove directory {name:?}"))
             }
             Err(e) => Err(e).call(|| format!("layer: unlink {name:?}")),
         }
@@ -607,21 +608,4 @@ fn write_sparse<R: Read>(entry: &mut Entry<'_, R>, file: &mut File) -> io::Resul
             file.write_all(&chunk[..n])?;
         }
     }
-}
-
-/// Removes a directory in a directory; links in it are not followed.
-pub fn remove_tree(parent: &OwnedFd, name: &OsStr) -> std::result::Result<(), Errno> {
-    let dir = openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
-    for entry in Dir::read_from(&dir)? {
-        let entry = entry?;
-        let inner = entry.file_name();
-        if matches!(inner.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        match unlinkat(&dir, inner, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) => remove_tree(&dir, OsStr::from_bytes(inner.to_bytes()))?,
-            other => other?,
-        }
-    }
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
 }

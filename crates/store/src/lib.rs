@@ -29,6 +29,7 @@ pub mod merged;
 mod mount_points;
 mod pipe;
 mod recipe;
+mod removal;
 mod save;
 mod shifted;
 mod tar_split;
@@ -48,6 +49,7 @@ pub use lease::{Aside, Lease};
 pub use list::{List, Source};
 pub use mount_points::MOUNTED_FILES;
 pub use recipe::LayerTar;
+pub use removal::remove_tree;
 pub use save::{Archive, Directory, Kind, Layout, Sealed, remade};
 pub use shifted::{LayerDirs, Shift, Wanted};
 pub use volume::{Volume, VolumeState, Volumes, is_name as is_volume_name};
@@ -132,7 +134,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove_tree(&self.path);
     }
 }
 
@@ -221,7 +223,7 @@ impl Store {
         let of_volumes = self.volume_dir.iter().flat_map(|dir| entries(&dir.join(".tmp")));
         for entry in entries(&self.root.join("tmp")).into_iter().chain(of_volumes) {
             if is_idle(&entry.path()) {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = remove_tree(&entry.path());
             }
         }
     }

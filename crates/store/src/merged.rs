@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fgetxattr, fst
 use rustix::io::Errno;
 
 use crate::shifted::Shift;
-use crate::{Call as _, Result};
+use crate::{Call as _, Result, invalid};
 
 /// What a directory of overlayfs has if nothing below it shines through.
 pub const OPAQUE: &str = "user.overlay.opaque";
@@ -39,6 +39,7 @@ pub enum Style {
 pub struct Tree<'a> {
     parts: Vec<(OwnedFd, Option<Shift<'a>>)>,
     style: Style,
+    depth: u32,
 }
 
 /// What is in a directory.
@@ -64,6 +65,9 @@ impl Node {
     }
 }
 
+/// Whoever goes down a tree holds a descriptor, and some stack, for each directory on the way: a hostile one has no end.
+const DEEPEST: u32 = 500;
+
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
@@ -77,12 +81,12 @@ impl<'a> Tree<'a> {
                 .call(|| format!("open {}", part.dir.display()))?;
             opened.push((dir, part.owners));
         }
-        Ok(Self { parts: opened, style })
+        Ok(Self { parts: opened, style, depth: 0 })
     }
 
     /// A directory that is open.
     pub fn of(dir: OwnedFd, owners: Option<Shift<'a>>) -> Self {
-        Self { parts: vec![(dir, owners)], style: Style::Plain }
+        Self { parts: vec![(dir, owners)], style: Style::Plain, depth: 0 }
     }
 
     /// One thing in it.
@@ -156,6 +160,9 @@ impl<'a> Tree<'a> {
 
     /// A directory of this one.
     pub fn enter(&self, name: &OsStr) -> Result<Self> {
+        if self.depth == DEEPEST {
+            return invalid(format!("a directory that is more than {DEEPEST} directories deep"));
+        }
         let mut parts = Vec::new();
         for (dir, owners) in &self.parts {
             match openat(dir, name, DIRECTORY, Mode::empty()) {
@@ -175,7 +182,7 @@ impl<'a> Tree<'a> {
         if parts.is_empty() {
             return Err(Errno::NOENT).call(|| format!("open directory {}", name.display()));
         }
-        Ok(Self { parts, style: self.style })
+        Ok(Self { parts, style: self.style, depth: self.depth + 1 })
     }
 }
 

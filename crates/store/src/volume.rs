@@ -174,7 +174,7 @@ impl Volumes {
         let doomed = self.store.temporary_in(&self.dir)?;
         let from: &Path = &self.dir.join(name);
         fs::rename(from, doomed.path().join("volume")).call(|| format!("remove volume {name}"))?;
-        fs::remove_dir_all(doomed.path()).call(|| format!("remove files of volume {name}"))
+        crate::remove_tree(doomed.path()).call(|| format!("remove files of volume {name}"))
     }
 }
 

@@ -113,3 +113,28 @@ fn what_cannot_be_written() {
     host.run(full.env("CONTAINERS_CONF", "/dev/null")).ok();
     assert_eq!(host.unroot(["ps", "-aq"]).ok(), "");
 }
+
+/// A container makes a tree that nobody with a few descriptors gets to the end of.
+#[test]
+fn a_tree_without_end() {
+    let host = Host::new();
+    let script =
+        "mkdir /x && cd /x && i=0; while [ $i -lt 700 ]; do mkdir d && cd d || exit 1; i=$((i+1)); done";
+    host.unroot(["run", "--name", "c", "--network=none", "-v", "v:/v", IMAGE, "sh", "-c", script]).ok();
+    let in_volume = script.replace("/x", "/v/x");
+    host.unroot(["run", "--rm", "--network=none", "-v", "v:/v", IMAGE, "sh", "-c", &in_volume]).ok();
+    let few = |words: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -n 300; exec \"$0\" \"$@\""]).arg(crate::host::binary());
+        command.arg("--root").arg(host.path("root")).arg("--runroot").arg(host.path("run")).args(words);
+        host.run(command.env("CONTAINERS_CONF", "/dev/null"))
+    };
+    let copy = host.path("copy").display().to_string();
+    for words in [&["diff", "c"][..], &["export", "-o", &copy, "c"], &["cp", "c:/x", &copy]] {
+        assert_eq!(host.unroot(words).code, 125, "{words:?}");
+    }
+    few(&["ps", "-as"]).ok();
+    few(&["rm", "c"]).ok();
+    few(&["volume", "rm", "v"]).ok();
+    assert_eq!(fs::read_dir(host.path("root/containers")).unwrap().count(), 0);
+}
