@@ -40,6 +40,7 @@ services:
 bench: deps $(BINARY)
 	@bench/run $(BINARY)
 	@bench/images $(BINARY)
+	@bench/life $(BINARY)
 
 interop: deps $(BINARY)
 	@tests/interop $(BINARY)

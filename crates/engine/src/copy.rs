@@ -384,6 +384,37 @@ fn words(path: &Path) -> Vec<OsString> {
     all
 }
 
+/// Paths below a root that begin like this one, in its own form; directories end in `/`.
+pub fn list(root: &OwnedFd, begun: &str) -> Vec<String> {
+    let entries = |path: &str| -> Option<Vec<(String, bool)>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat2(root, at(Path::new(path)), flags, Mode::empty(), IN_ROOT).ok()?;
+        let found = rustix::fs::Dir::read_from(&dir).ok()?.flatten().map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, entry.file_type() == FileType::Directory)
+        });
+        Some(found.filter(|(name, _)| name != "." && name != "..").collect())
+    };
+    let (parent, name) = begun.rsplit_once('/').map_or(("", begun), |(p, n)| (&begun[..=p.len()], n));
+    let show = |(name, is_dir): (String, bool), before: &str| {
+        format!("{before}{name}{}", if is_dir { "/" } else { "" })
+    };
+    let before = if begun.is_empty() { "/" } else { parent };
+    let mut all: Vec<String> = entries(parent)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(known, _)| known.starts_with(name))
+        .map(|entry| show(entry, before))
+        .collect();
+    // (a directory that is named whole: what is in it)
+    if !name.is_empty() && all.iter().any(|p| p.trim_end_matches('/') == begun) {
+        let inside = entries(begun).unwrap_or_default();
+        let before = format!("{begun}/");
+        all.extend(inside.into_iter().map(|entry| show(entry, &before)));
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,6 +65,8 @@ pub struct Launch {
     pub preserved_fds: Vec<u32>,
     /// Volumes that get their first files by this start.
     pub filled: Vec<String>,
+    /// Rows and columns of its terminal, from its first moment on.
+    pub window: Option<(u16, u16)>,
 }
 
 /// How often a container was started again, and how long its monitor waits before the next time: twice as long each
@@ -274,6 +276,9 @@ impl Launch {
             restarts,
         };
         let terminal = made.wait_ready()?;
+        if let (Some(master), Some((rows, columns))) = (&terminal, self.window) {
+            unroot_monitor::terminal::set_size(master, rows, columns);
+        }
         let helper = pasta.map(|p| p.wait_ready().map_err(network_error)).transpose()?.flatten();
         state.network_helper = helper.and_then(ProcessRef::of);
         state.started = unroot_monitor::log::now();

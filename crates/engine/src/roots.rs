@@ -117,6 +117,18 @@ impl Engine {
         Ok(OpenRoot { root, _lock: Some(lock) })
     }
 
+    /// Paths in an image that begin like this one.
+    pub fn complete_in_image(&self, image: &str, begun: &str) -> Result<Vec<String>> {
+        self.enter()?;
+        let Some(named) = self.local_image(image)? else { return Ok(Vec::new()) };
+        own_mounts()?;
+        let lower = self.store.lower_dirs(&named.image);
+        let place = self.dirs.run.join("containers");
+        let rootfs = Rootfs::Overlay { lower, data: Vec::new(), shift: None, upper: None };
+        let root = mount_on(&rootfs, &[], &place).map_err(Error::engine)?;
+        Ok(crate::copy::list(&root, begun))
+    }
+
     fn live_root(&self, record: &Record) -> Result<Option<OwnedFd>> {
         let state = State::observe(&self.dirs, &record.id)?;
         let Some(process) = state.process() else { return Ok(None) };

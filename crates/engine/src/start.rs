@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use unroot_monitor::log::{self, Driver, Writer};
+use unroot_monitor::terminal;
 use unroot_monitor::{Checks, Config as MonitorConfig, Stdin};
 use unroot_network::{Mode, PortMap};
 use unroot_runtime::{Userns, seccomp};
@@ -85,7 +86,11 @@ impl Engine {
         make_dir(&self.dirs.run_container(&record.id))?;
         crate::state::forget_unwanted(&self.dirs, &record.id);
         crate::boot::want(&self.dirs, record);
-        let (launch, volume_locks) = self.plan_launch(record, image.as_ref())?;
+        let (mut launch, volume_locks) = self.plan_launch(record, image.as_ref())?;
+        if attached && record.spec.process.terminal {
+            let sizes = [terminal::size(std::io::stdin()), terminal::size(std::io::stdout())];
+            launch.window = sizes.into_iter().flatten().next();
+        }
         let log = self.open_log(record)?;
         let config = MonitorConfig {
             directory: self.dirs.run_container(&record.id),
@@ -342,6 +347,7 @@ impl Engine {
         let launch = Launch {
             preserved_fds,
             filled: settled.filled,
+            window: None,
             hooks: Hooks::of(spec, &planned)?,
             record: record.clone(),
             dirs: Dirs { events: self.dirs.events.of_monitor(), ..self.dirs.clone() },

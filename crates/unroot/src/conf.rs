@@ -216,6 +216,18 @@ impl Conf {
             }
             match form {
                 Form::Unless => filled.set_default(flag, values),
+                Form::First if *flag == "mount" => {
+                    for value in &values {
+                        crate::mount_flags::mount(value).map_err(|e| CliError {
+                            text: e.text.map(|t| format!("parsing containers.conf mounts: {t}")),
+                            ..CliError::new("")
+                        })?;
+                    }
+                    // (what is given replaces what would be at the same place)
+                    let given: Vec<String> = args.all(flag).iter().filter_map(|m| target_of(m)).collect();
+                    let free = |v: &String| target_of(v).is_none_or(|target| !given.contains(&target));
+                    filled.put_first(flag, values.into_iter().filter(free).collect());
+                }
                 Form::First => filled.put_first(flag, values),
                 Form::Prefixed(prefix) => {
                     filled.put_first(flag, values.iter().map(|v| format!("{prefix}{v}")).collect());
@@ -226,6 +238,13 @@ impl Conf {
         }
         Ok(filled)
     }
+}
+
+/// Where a mount is in the container.
+fn target_of(mount: &str) -> Option<String> {
+    let keys = ["dst", "destination", "target"];
+    let pairs = mount.split(',').filter_map(|part| part.split_once('='));
+    pairs.filter(|(key, _)| keys.contains(key)).map(|(_, path)| path.trim_end_matches('/').to_string()).next()
 }
 
 fn files() -> Vec<PathBuf> {

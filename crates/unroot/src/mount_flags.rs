@@ -187,7 +187,7 @@ fn full(path: &str) -> Result<String, CliError> {
 }
 
 /// `type=...,src=...,dst=...,...`
-fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
+pub fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
     let mut mount = Mount { kind: MountKind::Volume, ..Mount::default() };
     if let Some(kind) = text.split(',').find_map(|part| part.strip_prefix("type=")) {
         mount.kind = match kind {
@@ -256,6 +256,12 @@ fn option(mount: &mut Mount, part: &str, key: &str, value: &str) -> Result<(), C
         "max" | "ptmxmode" if mount.kind == MountKind::Devpts => add(part.into()),
         "notmpcopyup" | "tmpcopyup" | "noexec" | "nosuid" | "nodev" | "exec" | "suid" | "dev" | "rro"
         | "nocopy" | "copy" | "O" | "z" | "Z" => add(key.into()),
+        "noswap" if memory && !rustix::process::geteuid().is_root() => {
+            return Err(CliError::new(
+                "the 'noswap' option is only allowed with rootful tmpfs mounts: must provide an argument for option",
+            ));
+        }
+        "noswap" if memory => add(key.into()),
         key if PROPAGATIONS.contains(&key) => add(key.into()),
         _ => return Err(CliError::new(format!("{key}: invalid mount option"))),
     }

@@ -38,8 +38,12 @@ fn arguments(verb: &Verb) -> &'static str {
 }
 
 fn first_words() -> Vec<&'static str> {
-    let mut words: Vec<&str> =
-        VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.split(' ').next()).collect();
+    let mut words: Vec<&str> = VERBS
+        .iter()
+        .flat_map(|v| v.names)
+        .filter_map(|n| n.split(' ').next())
+        .filter(|n| !n.starts_with("__"))
+        .collect();
     words.sort_unstable();
     words.dedup();
     words

@@ -19,7 +19,7 @@ pub const VERB: Verb = Verb {
                 .map_err(|e| CliError::new(format!("write {}: {e}", dir.join(name).display())))
         };
         fs::create_dir_all(dir).map_err(|e| CliError::new(format!("mkdir {}: {e}", dir.display())))?;
-        for verb in VERBS {
+        for verb in VERBS.iter().filter(|v| !v.names[0].starts_with("__")) {
             write(&format!("unroot-{}.1", verb.names[0].replace(' ', "-")), page(verb))?;
         }
         let body = overview(false).replace('\\', "\\\\").replace("\n.", "\n\\&.");

@@ -8,6 +8,7 @@ pub mod boot;
 mod cleanup;
 mod clone;
 mod commit;
+mod complete;
 mod completion;
 mod connection;
 mod cp;
@@ -100,6 +101,7 @@ pub const ANY: usize = usize::MAX;
 pub const VERBS: &[&Verb] = &[
     &attach::VERB,
     &commit::VERB,
+    &complete::VERB,
     &completion::VERB,
     &cp::VERB,
     &create::VERB,
@@ -284,7 +286,10 @@ fn listing(entries: &[(&str, &str)]) -> String {
 /// The help of the program itself.
 pub fn overview(remote: bool) -> String {
     let program = unroot_engine::program();
-    let single = VERBS.iter().map(|v| (v.names[0], v.about)).filter(|(name, _)| !name.contains(' '));
+    let single = VERBS
+        .iter()
+        .map(|v| (v.names[0], v.about))
+        .filter(|(name, _)| !name.contains(' ') && !name.starts_with("__"));
     let has_verbs = |group: &str| {
         let words = |name: &&str| name.split(' ').next() == Some(group);
         VERBS.iter().flat_map(|v| v.names).any(|name| name.contains(' ') && words(name))

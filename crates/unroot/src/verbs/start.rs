@@ -43,7 +43,8 @@ fn run(global: &Global, args: &Args) -> Outcome {
                 Status::Running | Status::Stopping => return Ok(Some(word)),
                 _ => {}
             }
-            engine.start(&record, None, false)?;
+            // (which of its failures it is, only one that is attached tells by its code)
+            engine.start(&record, None, false).map_err(|e| CliError { code: 125, ..CliError::from(e) })?;
             crate::hints::after_detaching(&engine, &record);
             Ok(Some(word))
         });

@@ -93,7 +93,7 @@ fn init_makes_and_start_lets_go() {
     // what cannot be run is said by the start, with its code
     host.unroot(["create", "--name", "bad", "--network=none", IMAGE, "/no/such"]).ok();
     host.unroot(["init", "bad"]).ok();
-    host.unroot(["start", "bad"]).fails(127, "/no/such");
+    host.unroot(["start", "-a", "bad"]).fails(127, "/no/such");
     soon("it has ended", || status(&host, "bad") == "exited");
     // and one that nobody starts can be stopped and removed
     for end in ["stop", "rm"] {
@@ -336,4 +336,29 @@ fn inspect_tells_what_is() {
     host.unroot(["stop", "-t", "0", "c"]).ok();
     assert_eq!(get("{{.State.StoppedByUser}} {{.EffectiveCaps}}"), "true [CAP_NET_RAW]");
     host.unroot(["container", "inspect", "nobody"]).fails(125, "no such container \"nobody\"");
+}
+
+/// The protocol of completion scripts: what is alive is offered where it fits.
+#[test]
+fn completion_offers_what_is_there() {
+    let host = Host::new();
+    run(&host, "alive", &[], "sleep 1000");
+    host.unroot(["create", "--name", "asleep", "--network=none", IMAGE]).ok();
+    let offers = |words: &[&str]| {
+        let done = host.unroot(["__complete"].iter().chain(words));
+        assert!(done.err.contains("ShellCompDirective"), "{done:?}");
+        done.ok()
+    };
+    assert_eq!(offers(&["stop", "a"]), "alive\nasleep\n:4");
+    assert_eq!(offers(&["exec", "a"]), "alive\n:4");
+    assert!(offers(&["ru"]).starts_with("run\n"));
+    assert!(offers(&["container", "clo"]).starts_with("clone\n"));
+    assert!(offers(&["run", "--netw"]).starts_with("--network\n"));
+    assert!(
+        offers(&["run", "--sysctl", "net.ipv4.ip_unpriv"]).contains("net.ipv4.ip_unprivileged_port_start")
+    );
+    assert!(offers(&["cp", "asleep:/etc/pass"]).starts_with("asleep:/etc/passwd\n"));
+    assert!(offers(&["run", IMAGE, "/home/"]).starts_with("/home/app/\n"));
+    assert!(offers(&["rmi", "test"]).contains("testimage:latest"));
+    assert!(!host.unroot(["--help"]).ok().contains("__complete"));
 }
