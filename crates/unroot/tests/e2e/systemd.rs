@@ -186,3 +186,68 @@ fn a_unit_starts_what_should_run() {
     host.unroot(["system", "boot", "disable"]).ok();
     assert_ne!(systemctl(&["is-enabled", "unroot-boot.service"]), "enabled\n");
 }
+
+#[test]
+fn what_is_paused_is_frozen() {
+    if !managed() {
+        return;
+    }
+    let host = Host::new();
+    host.unroot(["run", "-d", "--name", "c", "--network=none", IMAGE, "sh", "-c", "while :; do :; done"])
+        .ok();
+    let group = group_of(&host, "c");
+    let usage = || {
+        let text = fs::read_to_string(group.join("cpu.stat")).unwrap();
+        text.lines().find_map(|l| l.strip_prefix("usage_usec ")?.parse::<u64>().ok()).unwrap()
+    };
+    host.unroot(["pause", "c"]).ok();
+    assert!(fs::read_to_string(group.join("cgroup.events")).unwrap().contains("frozen 1"));
+    let before = usage();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(usage(), before);
+    host.unroot(["unpause", "c"]).ok();
+    until("it goes on", || usage() > before);
+}
+
+/// What stats tells is what the kernel counts, to five percent.
+#[test]
+fn stats_are_the_kernels() {
+    if !managed() {
+        return;
+    }
+    let host = Host::new();
+    let script = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); sleep 1000 & wait";
+    host.unroot(["run", "-d", "--name", "c", "--network=none", "-m", "200m", IMAGE, "sh", "-c", script]).ok();
+    let group = group_of(&host, "c");
+    let number =
+        |file: &str| -> f64 { fs::read_to_string(group.join(file)).unwrap().trim().parse().unwrap() };
+    until("it has filled its memory", || number("memory.current") > 29e6 && number("pids.current") == 2.0);
+    std::thread::sleep(Duration::from_secs(1));
+    let format = "{{.MemUsage}} {{.MemLimit}} {{.MemPerc}} {{.PIDs}} {{.CPUNano}}";
+    let out = host.unroot(["stats", "--no-stream", "--format", format, "c"]).ok();
+    let words: Vec<&str> = out.split(' ').collect();
+    let memory: f64 = words[0].trim_end_matches("MB").parse().unwrap();
+    assert!((memory * 1e6 / number("memory.current") - 1.0).abs() < 0.05, "{out}");
+    assert_eq!((words[3], words[5]), ("209715200", "2"), "{out}");
+    let text = fs::read_to_string(group.join("cpu.stat")).unwrap();
+    let usage: f64 = text.lines().find_map(|l| l.strip_prefix("usage_usec ")?.parse().ok()).unwrap();
+    assert!((words[6].parse::<f64>().unwrap() / 1000.0 / usage - 1.0).abs() < 0.05, "{out} {usage}");
+}
+
+#[test]
+fn the_journal_has_the_log() {
+    if !managed() {
+        return;
+    }
+    let host = Host::new();
+    let script = "echo out; echo err >&2; printf 'no end'";
+    let args = ["run", "--name", "c", "--network=none", "--log-driver=journald", IMAGE, "sh", "-c", script];
+    host.unroot(args).ok();
+    // (the journal takes its time)
+    until("the lines are in the journal", || {
+        let done = host.unroot(["logs", "c"]);
+        done.code == 0 && done.out == "out\nno end" && done.err == "err\n"
+    });
+    assert_eq!(host.unroot(["logs", "--tail", "1", "c"]).out, "no end");
+    assert_eq!(host.unroot(["logs", "-f", "c"]).out, "out\nno end");
+}
