@@ -1,7 +1,7 @@
 //! Decompression and hashing in one thread, ahead of the extraction in another one.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel as unbounded, sync_channel};
 
 use sha2::{Digest as _, Sha256};
 
@@ -16,6 +16,8 @@ pub struct Summary {
 /// The uncompressed bytes, as they come.
 pub struct Chunks {
     receiver: Receiver<io::Result<Vec<u8>>>,
+    /// Buffers go back to be filled again: there are never more than the channel has places, and two.
+    empty: Sender<Vec<u8>>,
     current: Vec<u8>,
     used: usize,
 }
@@ -25,26 +27,31 @@ const CHUNK: usize = 256 << 10;
 /// Both ends: one thread feeds, another one reads.
 pub fn channel() -> (Feed, Chunks) {
     let (sender, receiver) = sync_channel(8);
-    (Feed(sender), Chunks { receiver, current: Vec::new(), used: 0 })
+    let (empty, emptied) = unbounded();
+    (Feed { sender, emptied }, Chunks { receiver, empty, current: Vec::new(), used: 0 })
 }
 
 /// Where uncompressed bytes go.
-pub struct Feed(SyncSender<io::Result<Vec<u8>>>);
+pub struct Feed {
+    sender: SyncSender<io::Result<Vec<u8>>>,
+    emptied: Receiver<Vec<u8>>,
+}
 
 impl Feed {
     /// Uncompresses and hashes a stream to its end; none if it broke off, which the reader is told, or if the reader
     /// has had enough.
     pub fn run(self, source: impl Read, max_size: u64) -> Option<Summary> {
-        work(source, max_size, &self.0)
+        work(source, max_size, &self)
     }
 }
 
-fn work(source: impl Read, max_size: u64, sender: &SyncSender<io::Result<Vec<u8>>>) -> Option<Summary> {
+fn work(source: impl Read, max_size: u64, feed: &Feed) -> Option<Summary> {
     let mut hash = Sha256::new();
     let mut size = 0;
     let result = decoder(source).and_then(|mut decoder| {
         loop {
-            let mut chunk = vec![0; CHUNK];
+            let mut chunk = feed.emptied.try_recv().unwrap_or_default();
+            chunk.resize(CHUNK, 0);
             let mut filled = 0;
             while filled < CHUNK {
                 match decoder.read(&mut chunk[filled..]) {
@@ -66,13 +73,13 @@ fn work(source: impl Read, max_size: u64, sender: &SyncSender<io::Result<Vec<u8>
                 )));
             }
             // (the reader may have had enough)
-            sender.send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            feed.sender.send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         }
     });
     match result {
         Ok(()) => Some(Summary { diff_id: format!("sha256:{}", crate::hex(&hash.finalize())), size }),
         Err(error) => {
-            let _ = sender.send(Err(error));
+            let _ = feed.sender.send(Err(error));
             None
         }
     }
@@ -110,7 +117,13 @@ impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.used == self.current.len() {
             match self.receiver.recv() {
-                Ok(chunk) => (self.current, self.used) = (chunk?, 0),
+                Ok(chunk) => {
+                    let read = std::mem::replace(&mut self.current, chunk?);
+                    self.used = 0;
+                    if read.capacity() > 0 {
+                        let _ = self.empty.send(read);
+                    }
+                }
                 Err(_) => return Ok(0),
             }
         }
