@@ -6,7 +6,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use unroot_runtime::spec::Spec;
+use unroot_runtime::spec::{Mount, Spec};
 use unroot_sys::bpf::{DeviceRule, MAKE, READ, WRITE, restrict_devices};
 
 use crate::error::{Error, Result};
@@ -88,21 +88,41 @@ pub fn may_make(planned: &Spec) -> bool {
     planned.process.capabilities.bounding.iter().any(|c| c == "CAP_MKNOD")
 }
 
+/// A mount of the host's files in which a device is one, though nobody said so.
+fn shows_devices(mount: &Mount) -> bool {
+    let says = |name: &str| mount.options.iter().any(|o| o == name);
+    matches!(mount.kind.as_str(), "bind" | "overlay") && !says("nodev") && !says("dev")
+}
+
+/// Where there is no control group for a filter, devices of the host are none in what is mounted from it.
+pub fn without_devices(planned: &Spec) -> Spec {
+    let mut spec = planned.clone();
+    for mount in spec.mounts.iter_mut().filter(|mount| shows_devices(mount)) {
+        mount.options.extend(["nodev", "rnodev"].map(String::from));
+    }
+    spec
+}
+
 /// In a rootful container's control group: the filter, before any process is in it.
 pub fn restrict(asked: &ContainerSpec, planned: &Spec, cgroup: Option<BorrowedFd<'_>>) -> Result<()> {
     if asked.security.privileged {
         return Ok(());
     }
-    let needed = may_make(planned) || !asked.files.device_cgroup_rules.is_empty();
+    let makes = may_make(planned) || !asked.files.device_cgroup_rules.is_empty();
+    let needed = makes || planned.mounts.iter().any(shows_devices);
     let done = match cgroup {
         Some(cgroup) => restrict_devices(cgroup, &rules(asked, planned)?).map_err(|e| e.to_string()),
         None => Err("there is no control group of version 2 to attach it to".into()),
     };
     match done {
-        Err(why) if needed => Err(Error::engine(format_args!(
+        Err(why) if makes => Err(Error::engine(format_args!(
             "the container may make devices, and which ones it may use cannot be restricted: {why}"
         ))
         .with_hint("leave CAP_MKNOD out, or use --privileged if it may use all devices of the host")),
+        Err(why) if needed => Err(Error::engine(format_args!(
+            "the container sees directories of the host, and which devices in them it may use cannot be restricted: {why}"
+        ))
+        .with_hint("give these mounts the option nodev; or dev, if it may use all devices there")),
         _ => Ok(()),
     }
 }

@@ -181,7 +181,12 @@ impl Launch {
     }
 
     /// Limits and devices, for a process that waits in its cgroup.
-    fn restrict(&self, group: Option<&Cgroup>, settings: &[unroot_cgroup::Setting]) -> Result<()> {
+    fn restrict(
+        &self,
+        planned: &Spec,
+        group: Option<&Cgroup>,
+        settings: &[unroot_cgroup::Setting],
+    ) -> Result<()> {
         if let Some(group) = group {
             group.apply(settings).map_err(|e| Error::engine(format_args!("{e}\nhint: {DELEGATION_HINT}")))?;
         }
@@ -190,7 +195,7 @@ impl Launch {
         }
         // (attaching takes a descriptor that is no O_PATH)
         let group = group.and_then(|c| fs::File::open(c.path()).ok());
-        crate::devices::restrict(&self.record.spec, &self.spec, group.as_ref().map(|g| g.as_fd()))
+        crate::devices::restrict(&self.record.spec, planned, group.as_ref().map(|g| g.as_fd()))
     }
 
     fn enter_scope(&self, slice: Option<&str>) -> std::result::Result<bool, unroot_cgroup::Error> {
@@ -217,8 +222,11 @@ impl Launch {
     ) -> Result<Started<'_>> {
         let spec = &self.record.spec;
         let cgroup = group.map(Cgroup::handle).transpose().map_err(Error::engine)?;
+        let unfiltered = self.engine_is_host && !spec.security.privileged && group.is_none();
+        let sealed = unfiltered.then(|| crate::devices::without_devices(&self.spec));
+        let planned = sealed.as_ref().unwrap_or(&self.spec);
         let request = Request {
-            spec: &self.spec,
+            spec: planned,
             rootfs: self.rootfs.clone(),
             mount_point: self.dirs.run_container(&self.record.id),
             userns: self.userns.clone(),
@@ -261,7 +269,7 @@ impl Launch {
             _ => None,
         };
         // (while it makes its root filesystem, and until it is told to go on)
-        self.restrict(group, settings)?;
+        self.restrict(planned, group, settings)?;
         let mut state = RunState {
             format: FORMAT,
             monitor: ProcessRef::of(std::process::id())

@@ -307,7 +307,12 @@ fn mounts(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Vec<Mount>> {
         all.push(mount(path, "bind", &source.to_string_lossy(), &options));
     }
     if let Some(program) = facts.init {
-        all.push(mount(INIT_PATH, "bind", &program.to_string_lossy(), &["bind", "rprivate", "ro"]));
+        all.push(mount(
+            INIT_PATH,
+            "bind",
+            &program.to_string_lossy(),
+            &["bind", "rprivate", "ro", "nosuid", "nodev"],
+        ));
     }
     let wanted: Vec<Mount> = facts.mounts.iter().map(user_mount).collect::<Result<_>>()?;
     let mut memory: Vec<(&str, &[&str])> = Vec::new();

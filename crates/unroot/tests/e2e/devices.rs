@@ -78,3 +78,26 @@ fn words_of_a_device() {
         assert_eq!(host.sh(&["--device", device], "test -c /dev/x && echo there").ok(), "there");
     }
 }
+
+/// Without a control group there is no filter of devices: a directory of the host's has none, then.
+#[test]
+fn nodes_of_the_host_are_restricted() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new();
+    let dir = host.path("dev");
+    std::fs::create_dir(&dir).unwrap();
+    let node = dir.join("it").display().to_string();
+    assert!(std::process::Command::new("mknod").args([&node, "c", "10", "200"]).status().unwrap().success());
+    let script = "(: < /d/it) 2>&1";
+    for options in ["", ":rbind", ":ro", ":O"] {
+        let bind = format!("{}:/d{options}", dir.display());
+        let filtered = host.sh(&["-v", &bind], script).out;
+        assert!(filtered.contains("Operation not permitted"), "{options}: {filtered}");
+        let unfiltered = host.sh(&["--cgroups=disabled", "-v", &bind], script).out;
+        assert!(unfiltered.contains("Permission denied"), "{options}: {unfiltered}");
+    }
+    let given = host.sh(&["--cgroups=disabled", "-v", &format!("{}:/d:dev", dir.display())], script).out;
+    assert!(!given.contains("denied") && !given.contains("permitted"), "{given}");
+}
