@@ -1,7 +1,7 @@
 //! Containers and images as `inspect` and `ps` show them: what is observed, in the form Podman's users know.
 
 use serde_json::{Value, json};
-use unroot_engine::identity::{HostNames, map_text};
+use unroot_engine::identity::{HostNames, Identity, map_text};
 
 use unroot_engine::health::{Health, Report};
 use unroot_engine::{Engine, Record, State, Status};
@@ -530,4 +530,15 @@ pub fn repository(name: &str) -> (String, String) {
         Some((repository, tag)) if !tag.contains('/') => (repository.into(), tag.into()),
         _ => (name.into(), "<none>".into()),
     }
+}
+
+/// Columns that tell who a container's process is: they are read of it only where they are asked for.
+pub const IDENTITY: [&str; 4] = ["HostUser", "HostUid", "User", "IDMap"];
+
+/// Adds them to a row; they are empty where there is no process.
+pub fn add_identity(row: &mut Value, seen: Option<Identity>, names: &mut HostNames) {
+    row["HostUser"] = seen.as_ref().map_or(String::new(), |i| names.user(i.host_uid)).into();
+    row["HostUid"] = seen.as_ref().map(|i| i.host_uid).into();
+    row["User"] = seen.as_ref().and_then(|i| i.uid).map_or(String::new(), |uid| uid.to_string()).into();
+    row["IDMap"] = seen.map_or(String::new(), |i| map_text(&i.maps.uid)).into();
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use unroot_engine::identity::{HostNames, Identity, map_text};
+use unroot_engine::identity::HostNames;
 use unroot_engine::{Engine, Record, State};
 use unroot_monitor::log::format_nanos;
 
@@ -201,13 +201,13 @@ fn show(engine: &Engine, args: &Args, rows: &[(Record, State)]) -> Result<(), Cl
     let is_json = format.is_some_and(|f| f.trim() == "json");
     let mut names = HostNames::default();
     // (it is read of each container's process: for those who ask)
-    let wants_identity = is_json || IDENTITY.iter().any(|column| wants(column));
+    let wants_identity = is_json || view::IDENTITY.iter().any(|column| wants(column));
     let values = rows
         .iter()
         .map(|(record, state)| {
             let mut all = whole(engine, record, state, &shown)?;
             if wants_identity {
-                identity(&mut all, engine.identity(state), &mut names);
+                view::add_identity(&mut all, engine.identity(state), &mut names);
             }
             Ok(if is_json { all } else { brief(engine, record, &shown, all) })
         })
@@ -295,16 +295,6 @@ const ZERO_TIME: i64 = -62_135_596_800;
 
 fn created_ago(record: &Record) -> String {
     format!("{} ago", ago((unroot_monitor::log::now() - record.created) / 1_000_000_000))
-}
-
-/// Columns that tell who a container's process is.
-const IDENTITY: [&str; 4] = ["HostUser", "HostUid", "User", "IDMap"];
-
-fn identity(row: &mut Value, seen: Option<Identity>, names: &mut HostNames) {
-    row["HostUser"] = seen.as_ref().map_or(String::new(), |i| names.user(i.host_uid)).into();
-    row["HostUid"] = seen.as_ref().map(|i| i.host_uid).into();
-    row["User"] = seen.as_ref().and_then(|i| i.uid).map_or(String::new(), |uid| uid.to_string()).into();
-    row["IDMap"] = seen.map_or(String::new(), |i| map_text(&i.maps.uid)).into();
 }
 
 fn networks(record: &Record) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use unroot_engine::identity::HostNames;
 use unroot_engine::stats::Stats;
 use unroot_engine::{Engine, Record, State};
 
@@ -12,6 +13,7 @@ use crate::cli::{Args, CliError, Kind, Outcome, flag};
 use crate::output::{self, formatted, human};
 use crate::selection::{LATEST, several};
 use crate::verbs::{ANY, Verb};
+use crate::view;
 
 pub const VERB: Verb = Verb {
     names: &["stats", "container stats"],
@@ -33,7 +35,7 @@ pub const VERB: Verb = Verb {
     run,
 };
 
-const HEADINGS: [(&str, &str); 14] = [
+const HEADINGS: [(&str, &str); 18] = [
     ("ID", "ID"),
     ("ContainerID", "CONTAINER ID"),
     ("Name", "NAME"),
@@ -48,6 +50,10 @@ const HEADINGS: [(&str, &str); 14] = [
     ("PIDs", "PIDS"),
     ("UpTime", "CPU TIME"),
     ("CPU", "CPU %"),
+    ("HostUser", "HOST USER"),
+    ("HostUid", "HOST UID"),
+    ("User", "USER"),
+    ("IDMap", "ID MAP"),
 ];
 
 const TABLE: &str = "table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDS}}\t{{.UpTime}}\t{{.AVGCPU}}";
@@ -63,6 +69,10 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let named = !args.rest.is_empty() || args.is("latest");
     let mut before: HashMap<String, Stats> = HashMap::new();
+    let tells_identity = args
+        .value("format")
+        .is_some_and(|f| f.contains("json") || view::IDENTITY.iter().any(|column| f.contains(column)));
+    let mut names = HostNames::default();
     let mut first = true;
     loop {
         let mut rows = Vec::new();
@@ -81,7 +91,12 @@ fn run(global: &Global, args: &Args) -> Outcome {
                 }
                 continue;
             };
-            rows.push(row(&record, &now, before.get(&record.id), args));
+            let mut shown = row(&record, &now, before.get(&record.id), args);
+            if tells_identity {
+                let seen = engine.identity(&State::observe(&engine.dirs, &record.id)?);
+                view::add_identity(&mut shown, seen, &mut names);
+            }
+            rows.push(shown);
             before.insert(record.id.clone(), now);
         }
         if !args.is("no-stream") && !args.is("no-reset") {
@@ -115,7 +130,7 @@ fn show(args: &Args, rows: Vec<Value>) -> Result<(), CliError> {
                     "id": row["ID"], "name": row["Name"], "cpu_time": row["UpTime"],
                     "cpu_percent": row["CPUPerc"], "avg_cpu": row["AVGCPU"], "mem_usage": row["MemUsage"],
                     "mem_percent": row["MemPerc"], "net_io": row["NetIO"], "block_io": row["BlockIO"],
-                    "pids": row["PIDS"],
+                    "pids": row["PIDS"], "host_user": row["HostUser"], "id_map": row["IDMap"],
                 })
             };
             let all: Vec<Value> = rows.iter().map(brief).collect();

@@ -55,6 +55,16 @@ fn ps_inspect_and_events_say_who_it_is() {
         events.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()).find(|e| e["Name"] == "b").unwrap();
     assert_eq!(of_b["IDMap"], format!("0:{first}:700"));
     assert_eq!(of_b["HostUser"], shown(first));
+    let group = host.unroot(["inspect", "--format", "{{.State.CgroupPath}}", "b"]).ok();
+    if !group.is_empty() {
+        let stats =
+            host.unroot(["stats", "--no-stream", "--format", "{{.Name}} {{.HostUser}} {{.IDMap}}", "b"]).ok();
+        assert_eq!(stats, format!("b {} 0:{first}:700", shown(first)));
+        let json: Value =
+            serde_json::from_str(&host.unroot(["stats", "--no-stream", "--format", "json", "b"]).ok())
+                .unwrap();
+        assert_eq!(json[0]["host_user"], shown(first));
+    }
     // what has ended has no identity any more
     host.unroot(["stop", "-t", "0", "b"]).ok();
     let gone =
