@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use unroot_engine::identity::{HostNames, Identity, map_text};
 
 use unroot_engine::health::{Health, Report};
+use unroot_engine::spec::MountKind;
 use unroot_engine::{Engine, Record, State, Status};
 use unroot_monitor::log::format_nanos;
 use unroot_network::PortMap;
@@ -222,8 +223,12 @@ fn mounts(record: &Record) -> Vec<Value> {
         .files
         .mounts
         .iter()
-        .filter(|m| matches!(m.kind, unroot_engine::spec::MountKind::Bind | unroot_engine::spec::MountKind::Volume))
+        .filter(|m| matches!(m.kind, MountKind::Bind | MountKind::Volume | MountKind::Image))
         .map(|m| {
+            if m.kind == MountKind::Image {
+                let writes = m.options.iter().any(|o| o == "rw");
+                return json!({"Type": "image", "Source": m.source, "Destination": m.target, "Driver": "", "Mode": "", "Options": [], "RW": writes, "Propagation": ""});
+            }
             let volume = record.volumes.iter().find(|v| v.target == m.target);
             json!({
                 "Type": if volume.is_some() { "volume" } else { "bind" },

@@ -113,6 +113,7 @@ fn unmount(global: &Global, args: &Args) -> Outcome {
     };
     each(items, |image| match engine.unmount_image(&image.id, args.is("force"))? {
         true => Ok(Some(image.id)),
-        false => Err(CliError::new(format!("image {} is not mounted", image.id))),
+        // (as Podman has it: it is what was asked for)
+        false => Ok(None),
     })
 }

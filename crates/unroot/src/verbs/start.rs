@@ -1,6 +1,6 @@
 //! `start`
 
-use unroot_engine::Status;
+use unroot_engine::{Engine, ErrorKind, Record, State, Status};
 
 use crate::Global;
 use crate::cli::{Args, CliError, Kind, Outcome, flag};
@@ -43,8 +43,13 @@ fn run(global: &Global, args: &Args) -> Outcome {
                 Status::Running | Status::Stopping => return Ok(Some(word)),
                 _ => {}
             }
-            // (which of its failures it is, only one that is attached tells by its code)
-            engine.start(&record, None, false).map_err(|e| CliError { code: 125, ..CliError::from(e) })?;
+            match engine.start(&record, None, false) {
+                Ok(_) => {}
+                // (its policy, or somebody else, was faster)
+                Err(e) if e.kind() == ErrorKind::State && is_live(&engine, &record) => return Ok(Some(word)),
+                // (which of its failures it is, only one that is attached tells by its code)
+                Err(e) => return Err(CliError { code: 125, ..CliError::from(e) }),
+            }
             crate::hints::after_detaching(&engine, &record);
             Ok(Some(word))
         });
@@ -64,6 +69,10 @@ fn run(global: &Global, args: &Args) -> Outcome {
     shown.set_default("sig-proxy", bool(args.given_bool("sig-proxy").unwrap_or(true)));
     shown.set_default("no-stdin", bool(!args.is("interactive")));
     follow(&engine, &record, socket, &shown, detach_keys(args)?)
+}
+
+fn is_live(engine: &Engine, record: &Record) -> bool {
+    State::observe(&engine.dirs, &record.id).is_ok_and(|s| s.is_live())
 }
 
 fn check(args: &Args, attached: bool) -> Result<(), CliError> {
