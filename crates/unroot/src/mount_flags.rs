@@ -230,7 +230,12 @@ pub fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
 }
 
 fn option(mount: &mut Mount, part: &str, key: &str, value: &str) -> Result<(), CliError> {
-    let on = matches!(value, "" | "true" | "1");
+    let on = matches!(value.to_ascii_lowercase().as_str(), "" | "true" | "1");
+    let is_switch =
+        matches!(key, "ro" | "readonly" | "rw" | "readwrite" | "bind-nonrecursive" | "U" | "chown");
+    if is_switch && !on && !matches!(value.to_ascii_lowercase().as_str(), "false" | "0") {
+        return Err(CliError::new(format!("{part}: {key} is true or false: invalid mount option")));
+    }
     let memory = matches!(mount.kind, MountKind::Tmpfs | MountKind::Ramfs);
     let mut add = |option: String| mount.options.push(option);
     match key {
@@ -333,6 +338,11 @@ mod tests {
         assert_eq!(of("type=bind,src=/a"), "must set volume destination");
         assert_eq!(of("type=nosuch,dst=/b"), "invalid filesystem type \"nosuch\"");
         assert_eq!(of("type=bind,src=/a,dst=/b,wat"), "wat: invalid mount option");
+        let maybe = of("type=bind,src=/a,dst=/b,ro=maybe");
+        assert_eq!(
+            maybe, "ro=maybe: ro is true or false: invalid mount option",
+            "not writable by a typing error"
+        );
         assert_eq!(of("type=bind,src=/a,dst=/b,size=1m"), "size: invalid mount option");
         assert_eq!(of("type=tmpfs,dst=/b,copy"), "unknown mount option \"copy\": invalid mount option");
     }
