@@ -74,7 +74,12 @@ pub const FLAGS: &[Flag] = &[
     flag("label", 'l', Repeat, "Add a label KEY=VALUE"),
     flag("label-file", ' ', Repeat, "Read labels from a file"),
     flag("log-driver", ' ', Value, "Log driver: k8s-file, json-file, none, passthrough"),
-    flag("log-opt", ' ', Repeat, "Option of the log driver: path=, max-size="),
+    flag(
+        "log-opt",
+        ' ',
+        Repeat,
+        "Option of the log driver: path=, max-size=, max-file=, compress=true, tag=",
+    ),
     flag("memory", 'm', Value, "Memory limit"),
     flag("memory-reservation", ' ', Value, "Memory that is kept for the container"),
     flag("memory-swap", ' ', Value, "Memory and swap together; -1 for no limit"),
@@ -208,6 +213,25 @@ fn add_variable(all: &mut Vec<(String, String)>, text: &str) -> Result<(), CliEr
         },
     }
     Ok(())
+}
+
+fn log_options(given: &[String]) -> Result<Vec<String>, CliError> {
+    for option in given {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let fits = match name {
+            "path" | "tag" | "max-size" | "size" => true,
+            "max-file" => value.parse::<u32>().is_ok_and(|n| n > 0),
+            "compress" => matches!(value, "true" | "false"),
+            _ => false,
+        };
+        if !fits {
+            return Err(CliError::new(format!("invalid --log-opt {option:?}"))
+                .with_hint("it is path=FILE, max-size=10m, max-file=3, compress=true or tag=TEXT"));
+        }
+    }
+    // (the size has another name)
+    let renamed = |o: &String| o.strip_prefix("size=").map_or(o.clone(), |size| format!("max-size={size}"));
+    Ok(given.iter().map(renamed).collect())
 }
 
 /// A signal by name or number, with a dash before it or none.
@@ -397,7 +421,7 @@ pub fn spec(args: &Args, verb: &str) -> Result<ContainerSpec, CliError> {
     spec.secrets = args.all("secret").iter().map(|t| secret(t)).collect::<Result<_, _>>()?;
     crate::health_flags::fill(&mut spec.health, args)?;
     spec.log.driver = args.value("log-driver").map(str::to_string);
-    spec.log.options = args.all("log-opt").to_vec();
+    spec.log.options = log_options(args.all("log-opt"))?;
     Ok(spec)
 }
 

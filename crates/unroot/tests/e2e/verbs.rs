@@ -267,6 +267,10 @@ fn logs_are_rotated_and_compressed() {
     let first: usize = lines[0].rsplit(' ').next().unwrap().parse().unwrap();
     assert_eq!(lines.len(), 2000 - first + 1, "no line is missing in between");
     assert_eq!(host.unroot(["logs", "--tail", "500", "c"]).ok(), lines[lines.len() - 500..].join("\n"));
+    for wrong in ["max-files=2", "max-file=0", "compress=yes"] {
+        host.unroot(["create", "--log-opt", wrong, IMAGE])
+            .fails(125, &format!("invalid --log-opt {wrong:?}"));
+    }
     let journald = host.unroot(["run", "--rm", "--network=none", "--log-driver=journald", IMAGE, "true"]);
     assert!(journald.code == 0 || journald.err.contains("there is no journal"), "{journald:?}");
 }
