@@ -108,12 +108,13 @@ impl Launch {
     pub fn take_again(&self) -> Result<Lock> {
         let lock = Lock::take(&self.dirs, &self.record.id)?;
         let waiting = Restarting::read(&self.dirs, &self.record.id)?;
-        Restarting::remove(&self.dirs, &self.record.id);
         let own = waiting.is_some_and(|w| Some(w.monitor) == ProcessRef::of(std::process::id()));
-        match own && !crate::state::is_unwanted(&self.dirs, &self.record.id) {
-            true => Ok(lock),
-            false => Err(Error::state("somebody else has taken over the container")),
+        if own && !crate::state::is_unwanted(&self.dirs, &self.record.id) {
+            // (until its state is there, that it is to be started again is all that says so)
+            return Ok(lock);
         }
+        Restarting::remove(&self.dirs, &self.record.id);
+        Err(Error::state("somebody else has taken over the container"))
     }
 
     /// In the monitor: makes the process, its network and its state, and lets it go.
@@ -142,6 +143,7 @@ impl Launch {
                     ..Exit::default()
                 };
                 let _ = write_exit(&self.dirs, &self.record.id, &exit);
+                Restarting::remove(&self.dirs, &self.record.id);
             }
         }
         started
@@ -292,6 +294,9 @@ impl Launch {
         state.started = unroot_monitor::log::now();
         set_initialized(&self.dirs, &self.record.id, hold)?;
         write_run(&self.dirs, &self.record.id, &state)?;
+        if restarts > 0 {
+            Restarting::remove(&self.dirs, &self.record.id);
+        }
         Engine::note_filled(&self.store, &self.filled);
         Report::begin(&self.dirs, &self.record);
         self.dirs.events.container("init", &self.record);

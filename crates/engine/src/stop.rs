@@ -121,7 +121,7 @@ impl<'a> Stopping<'a> {
         timeout: Option<u32>,
         signal: &dyn Fn() -> i32,
     ) -> Result<Option<Self>> {
-        let state = State::observe(dirs, &record.id)?;
+        let mut state = State::observe(dirs, &record.id)?;
         if state.stale {
             crate::remove::settle(dirs, record, &Lock::take(dirs, &record.id)?)?;
             return Err(Error::new(
@@ -134,6 +134,8 @@ impl<'a> Stopping<'a> {
         }
         if state.status == Status::Restarting {
             crate::remove::settle(dirs, record, &Lock::take(dirs, &record.id)?)?;
+            // (its monitor may have been faster)
+            state = State::observe(dirs, &record.id)?;
         }
         let is_live = state.is_live();
         let Some(run) = state.run.filter(|_| is_live) else { return Ok(None) };
