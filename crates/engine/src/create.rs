@@ -29,6 +29,13 @@ pub fn is_being_made(dirs: &Dirs, id: &str) -> bool {
     flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err()
 }
 
+/// The lock of a directory that a killed process has left, if it is one.
+fn left_over(dir: &Path) -> Option<File> {
+    let lock = File::open(dir).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    dir.exists().then_some(lock)
+}
+
 /// A container that was just made, with what was read for it.
 #[derive(Debug)]
 pub struct Created {
@@ -200,8 +207,9 @@ impl Engine {
             entries.filter_map(|e| e.file_name().into_string().ok()).filter(|id| is_id(id)).collect();
         for entry in fs::read_dir(self.dirs.containers()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            // (held until it is gone: what was published meanwhile is no longer by this name, and is somebody's)
             if let Some(id) = name.strip_prefix('.')
-                && !is_being_made(&self.dirs, id)
+                && let Some(_lock) = left_over(&entry.path())
             {
                 self.enter()?;
                 crate::remove::remove_run(&self.dirs.run_container(id))?;

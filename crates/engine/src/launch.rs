@@ -534,6 +534,10 @@ pub fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again:
     dirs.events.emit(Event { exit_code: Some(exit.code), ..Event::of_container("died", record) });
     dirs.events.container("cleanup", record);
     let lock = record.spec.remove.then(|| Lock::take(dirs, &record.id).ok()).flatten()?;
+    // (somebody else may have started it meanwhile: then it is theirs)
+    if State::observe(dirs, &record.id).is_ok_and(|s| s.is_live()) {
+        return None;
+    }
     let leftover = crate::remove::withdraw(dirs, record, lock).ok();
     crate::volumes::drop_anonymous(dirs, store, &record.volumes);
     if let Some(image) = record.image.as_ref().filter(|_| record.spec.life.remove_image) {
