@@ -82,11 +82,16 @@ impl Global {
         Ok(self.conf.get_or_init(Conf::default))
     }
 
+    /// The OCI runtime of containers: its name, and its program if it is not our own.
+    pub fn runtime(&self) -> Result<(String, Option<String>), CliError> {
+        self.conf()?.runtime(self.runtime.as_deref())
+    }
+
     /// What of a container is said by global flags and containers.conf: its OCI runtime, and what is no flag.
     pub fn complete(&self, spec: &mut ContainerSpec) -> Result<(), CliError> {
         let conf = self.conf()?;
         conf.complete(spec)?;
-        let (name, path) = conf.runtime(self.runtime.as_deref())?;
+        let (name, path) = self.runtime()?;
         let configured = conf.texts_of("engine", "runtimes_flags", &name)?;
         let configured_hooks =
             || Ok::<_, CliError>(conf.texts("engine", "hooks_dir")?.into_iter().map(PathBuf::from).collect());

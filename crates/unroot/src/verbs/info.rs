@@ -61,7 +61,7 @@ fn host(global: &Global, engine: &Engine) -> Result<Value, CliError> {
     let namespace = engine.enter()?;
     let conf = global.conf()?;
     let log_driver = conf.text("containers", "log_driver")?.unwrap_or_else(|| "k8s-file".into());
-    let (runtime, external) = conf.runtime(None)?;
+    let (runtime, external) = global.runtime()?;
     let path = external.map_or_else(|| std::env::current_exe().unwrap_or_default(), PathBuf::from);
     let events = if engine.dirs.events.path().is_some() { "file" } else { "none" };
     let systemd = engine.scopes && unroot_cgroup::has_systemd(engine.user.uid);

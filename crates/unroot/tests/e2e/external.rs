@@ -47,6 +47,7 @@ fn its_life_is_ours() {
     assert_eq!(host.unroot(["inspect", "--format", "{{.OCIRuntime}}", "c"]).ok(), crun());
     assert_eq!(host.unroot(["exec", "c", "cat", "/proc/1/comm"]).ok(), "sh");
     assert_eq!(host.unroot(["logs", "c"]).ok(), "said");
+    assert_eq!(host.unroot(["--runtime", crun(), "info", "-f", "{{.Host.OCIRuntime.Path}}"]).ok(), crun());
     host.unroot(["stop", "-t", "0", "c"]).ok();
     host.unroot(["start", "c"]).ok();
     host.unroot(["rm", "-f", "-t", "0", "c"]).ok();
