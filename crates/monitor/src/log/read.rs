@@ -373,36 +373,4 @@ mod tests {
         }
         std::fs::remove_dir_all(&dir).unwrap();
     }
-
-    #[test]
-    fn rotated_and_compressed_parts_are_read() {
-        let dir = directory("rotated");
-        for (compress, max_files) in [(false, 3), (true, 3), (false, 1), (true, 30)] {
-            let path = dir.join(format!("{compress}-{max_files}"));
-            let driver = Driver::K8sFile;
-            let options = Options {
-                driver,
-                path: path.clone(),
-                max_size: Some(1000),
-                max_files,
-                compress,
-                ..Options::default()
-            };
-            let mut log = Writer::open(options).unwrap();
-            for n in 0..100 {
-                log.write(Stream::Stdout, format!("line {n:03}\n").as_bytes());
-            }
-            drop(log);
-            let text = all(&path, &ReadOptions::default());
-            assert!(text.ends_with("line 098\nline 099\n"), "{text}");
-            assert_eq!(text.lines().count() == 100, max_files == 30, "{text}");
-            let lines: Vec<&str> = text.lines().collect();
-            for n in [1, 5, lines.len() - 1, lines.len()] {
-                assert_eq!(all(&path, &tail(n)).lines().collect::<Vec<_>>(), lines[lines.len() - n..]);
-            }
-            assert_eq!(compressed(&path, 1).exists(), compress && max_files > 1);
-            assert!(!numbered(&path, max_files).exists() && !compressed(&path, max_files).exists());
-        }
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
 }
