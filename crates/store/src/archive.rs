@@ -118,6 +118,7 @@ impl Store {
     }
 
     fn load_files(&self, files: &Files, how: &Load<'_>) -> Result<Vec<Loaded>> {
+        how.progress.say("Getting image source signatures");
         let has_docker = files.has("manifest.json");
         if has_docker && (!files.has("oci-layout") || files.has("repositories")) {
             return self.load_docker(files, how);
