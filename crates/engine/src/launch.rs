@@ -358,6 +358,11 @@ impl Launch {
         group: Option<&Cgroup>,
         stdio: unroot_runtime::Stdio,
     ) -> Result<external::Made> {
+        if !self.preserved_fds.is_empty() {
+            let text = "descriptors are not handed on to a process that another OCI runtime makes";
+            return Err(Error::engine(text)
+                .with_hint("without --runtime they are (--preserve-fd, --preserve-fds, LISTEN_FDS)"));
+        }
         let cgroup = group.and_then(Cgroup::below_mount_point);
         let request = external::Request {
             program,

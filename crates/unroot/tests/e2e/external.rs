@@ -48,6 +48,15 @@ fn its_life_is_ours() {
     assert_eq!(host.unroot(["exec", "c", "cat", "/proc/1/comm"]).ok(), "sh");
     assert_eq!(host.unroot(["logs", "c"]).ok(), "said");
     assert_eq!(host.unroot(["--runtime", crun(), "info", "-f", "{{.Host.OCIRuntime.Path}}"]).ok(), crun());
+    let line = format!(
+        "exec {} --root {} --runroot {} --runtime {} run --rm --network=none --preserve-fds=1 {IMAGE} true 3</dev/null",
+        crate::host::binary().display(),
+        host.path("root").display(),
+        host.path("run").display(),
+        crun()
+    );
+    let mut shell = std::process::Command::new("sh");
+    host.run(shell.args(["-c", &line])).fails(125, "descriptors are not handed on");
     host.unroot(["stop", "-t", "0", "c"]).ok();
     host.unroot(["start", "c"]).ok();
     host.unroot(["rm", "-f", "-t", "0", "c"]).ok();
