@@ -1,5 +1,5 @@
 //! Who is root, and what of it: facts that are read of a process, whatever engine made it ([`Facts`]); what they mean
-//! ([`judge`]); and how that is told, to people and to programs ([`text`], [`html`]).
+//! ([`judge()`]); and how that is told, to people and to programs ([`text`], [`html`]).
 
 pub mod access;
 pub mod doors;
