@@ -411,6 +411,7 @@ impl Engine {
     pub fn id_check(&self) -> Result<IdCheck> {
         let namespace = self.enter()?;
         Ok(IdCheck {
+            missing: std::sync::OnceLock::new(),
             uid: namespace.maps.uid.clone(),
             gid: namespace.maps.gid.clone(),
             user: namespace.user.clone(),
@@ -433,6 +434,8 @@ impl Engine {
 
 /// Ids that the engine's namespace has.
 pub struct IdCheck {
+    /// The first that there was none of.
+    missing: std::sync::OnceLock<(unroot_idmap::IdMap, u64)>,
     uid: unroot_idmap::IdMap,
     gid: unroot_idmap::IdMap,
     user: unroot_idmap::EngineUser,
@@ -447,12 +450,15 @@ impl IdCheck {
             .and_then(|id| map.to_outside(id))
         {
             Some(_) => Ok(()),
-            None => Err(format!(
-                "/{} belongs to {what} {id}, which has no id on the host: {}'s map has the {what}s {} ({file})",
-                path.trim_start_matches('/'),
-                self.user.name,
-                map.ranges()
-            )),
+            None => Err({
+                let _ = self.missing.set((map.clone(), id));
+                format!(
+                    "/{} belongs to {what} {id}, which has no id on the host: {}'s map has the {what}s {} ({file})",
+                    path.trim_start_matches('/'),
+                    self.user.name,
+                    map.ranges()
+                )
+            }),
         };
         one("uid", uid, &self.uid, "/etc/subuid").and_then(|()| one("gid", gid, &self.gid, "/etc/subgid"))
     }
@@ -460,8 +466,11 @@ impl IdCheck {
     /// The error of a layer with such an entry.
     pub fn error(&self, what: &str, text: &str) -> Error {
         let why = self.single.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-        Error::engine(format_args!("{what}: {text}{why}"))
-            .with_hint(unroot_idmap::engine::cure_of_single_id(&self.user))
+        let cure = match self.missing.get() {
+            Some((map, id)) => unroot_idmap::engine::cure_of_missing_id(&self.user, map, *id),
+            None => unroot_idmap::engine::cure_of_single_id(&self.user),
+        };
+        Error::engine(format_args!("{what}: {text}{why}")).with_hint(cure)
     }
 }
 

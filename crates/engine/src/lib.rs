@@ -7,6 +7,7 @@ pub mod check;
 pub mod commit;
 pub mod copy;
 pub mod create;
+mod denied;
 pub mod dependents;
 pub mod devices;
 pub mod dirs;

@@ -187,8 +187,27 @@ pub fn cure_of_single_id(user: &EngineUser) -> String {
     cure_of_missing_ranges(&user.name, 65536)
 }
 
-/// The command that gives an account so many ids that nobody has.
-pub fn cure_of_missing_ranges(name: &str, count: u64) -> String {
+/// What gives a user's engine an id that its map lacks: so many more that it has one.
+pub fn cure_of_missing_id(user: &EngineUser, map: &IdMap, id: u64) -> String {
+    let has = map.extents().iter().map(|e| u64::from(e.inside) + u64::from(e.length)).max().unwrap_or(0);
+    let more = (id + 1).saturating_sub(has).next_multiple_of(65536);
+    if find_program("newuidmap").is_none() || find_program("newgidmap").is_none() {
+        return cure_of_single_id(user);
+    }
+    let cure = cure_of_missing_ranges(&user.name, more);
+    match () {
+        () if !user.is_rootless() || first_free() + more >= u64::from(u32::MAX) => {
+            "no host has so many ids to give away: the image has to be made with another owner (COPY --chown, or chown in it)".into()
+        }
+        () if more > 1 << 24 => format!(
+            "{cure}; so high an id is often an accident of how the image was made (a user of a directory service): better chown it there"
+        ),
+        () => cure,
+    }
+}
+
+/// The first id above all that are given away.
+fn first_free() -> u64 {
     let taken = |file: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let ends = text.lines().filter_map(|l| {
@@ -197,7 +216,12 @@ pub fn cure_of_missing_ranges(name: &str, count: u64) -> String {
         });
         ends.max().unwrap_or(0)
     };
-    let first = taken("/etc/subuid").max(taken("/etc/subgid")).max(100_000);
+    taken("/etc/subuid").max(taken("/etc/subgid")).max(100_000)
+}
+
+/// The command that gives an account so many ids that nobody has.
+pub fn cure_of_missing_ranges(name: &str, count: u64) -> String {
+    let first = first_free();
     match names::passwd_line(name) {
         Some(_) => {
             let range = format!("{first}-{}", first + count - 1);
@@ -313,7 +337,7 @@ fn unshare_mapped(wanted: &IdMaps) -> Result<(), Error> {
     gid.go()?;
     let results = [uid.finish(), gid.finish()];
     let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
-    if failures.is_empty() { Ok(()) } else { Err(refused_map(&failures.join("; "))) }
+    if failures.is_empty() { Ok(()) } else { Err(refused_map(&failures.join("; "), wanted)) }
 }
 
 fn unshare_single(wanted: &IdMaps, user: &EngineUser) -> Result<(), Error> {
@@ -324,7 +348,7 @@ fn unshare_single(wanted: &IdMaps, user: &EngineUser) -> Result<(), Error> {
         ("gid_map", wanted.gid.to_string()),
     ] {
         fs::write(format!("/proc/self/{file}"), text)
-            .map_err(|e| refused_map(&format!("write /proc/self/{file} for {}: {e}", user.name)))?;
+            .map_err(|e| refused_map(&format!("write /proc/self/{file} for {}: {e}", user.name), wanted))?;
     }
     Ok(())
 }
@@ -367,7 +391,7 @@ pub fn apparmor_profile(program: &str) -> String {
 }
 
 /// Which gate refused the map.
-fn refused_map(said: &str) -> Error {
+fn refused_map(said: &str, wanted: &IdMaps) -> Error {
     let hint = if no_new_privs() {
         "no_new_privs is set on this process, so newuidmap has no privileges: in a systemd unit, NoNewPrivileges=no".to_string()
     } else if let Some(problem) = ["newuidmap", "newgidmap"].into_iter().find_map(unprivileged) {
@@ -376,10 +400,32 @@ fn refused_map(said: &str) -> Error {
         "the ranges in /etc/subuid and /etc/subgid have to be this user's, by login name or uid; see subuid(5)".into()
     } else if sysctl("kernel.apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
         apparmor_cure(&std::env::current_exe().unwrap_or_default())
+    } else if let Some((first, last, outer)) = outside_of_outer(wanted) {
+        format!(
+            "the user namespace around this has the ids {outer} only, not {first}-{last}: a range of those in /etc/subuid and /etc/subgid here, or a longer map outside"
+        )
     } else {
         "inside another container its user namespace has to map the ranges of /etc/subuid and /etc/subgid, too".into()
     };
     Error::Cured { text: format!("writing the id map: {said}"), hint }
+}
+
+/// A range that the namespace around this process lacks, and what that has. It was left by now, but the parent is there.
+fn outside_of_outer(wanted: &IdMaps) -> Option<(u32, u32, String)> {
+    let text = fs::read_to_string(format!("/proc/{}/uid_map", rustix::process::getppid()?)).ok()?;
+    let outer: Vec<(u32, u32)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_whitespace().map_while(|n| n.parse::<u32>().ok());
+            let (first, _, length) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            Some((first, first + (length - 1)))
+        })
+        .collect();
+    let has = |id: u32| outer.iter().any(|(first, last)| (*first..=*last).contains(&id));
+    let lacking = wanted.uid.extents().iter().map(|e| (e.outside, e.outside + (e.length - 1)));
+    let (first, last) = lacking.into_iter().find(|(first, last)| !has(*first) || !has(*last))?;
+    let shown: Vec<String> = outer.iter().map(|(first, last)| format!("{first}-{last}")).collect();
+    Some((first, last, shown.join(", ")))
 }
 
 /// execve(2) grants this process nothing.

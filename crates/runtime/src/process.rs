@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use unroot_sys::error::describe;
@@ -313,7 +313,10 @@ impl Ready {
             },
             Errno::ACCESS | Errno::PERM | Errno::ISDIR => StartError {
                 exit_code: 126,
-                text: format!("{text}: OCI permission denied (exec: {path:?}: permission denied)"),
+                text: format!(
+                    "{text}: OCI permission denied (exec: {path:?}: permission denied){}",
+                    why_not_executed(path)
+                ),
             },
             Errno::NOEXEC => StartError {
                 exit_code: 126,
@@ -323,6 +326,16 @@ impl Ready {
             },
             _ => StartError { exit_code: 126, text: format!("execve({path:?}): {}", describe(errno)) },
         }
+    }
+}
+
+/// What of the filesystem forbids it.
+fn why_not_executed(path: &str) -> &'static str {
+    match rustix::fs::statvfs(path) {
+        Ok(stat) if stat.f_flag.contains(StatVfsMountFlags::NOEXEC) => {
+            ": it is on a filesystem that is mounted noexec\nhint: as root: mount -o remount,exec on its mount; or have the files where programs may run"
+        }
+        _ => "",
     }
 }
 

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use unroot_idmap::{IdMap, IdMaps, observe};
+use unroot_idmap::engine::{cure_of_missing_id, planned_maps};
+use unroot_idmap::{EngineUser, IdMap, IdMaps, observe};
 use unroot_sys::SyscallError;
 use unroot_sys::ns::{loopback_up, setns};
 use unroot_sys::process::{
@@ -414,25 +415,30 @@ fn check_ids(request: &Request<'_>) -> Result<(), Error> {
 
 /// The same, for a map of the container's ids to the host's.
 pub(crate) fn check_user(user: &User, maps: &IdMaps) -> Result<(), Error> {
-    let check = |what: &str, id: u32, map: &unroot_idmap::IdMap, file: &str| match map.to_outside(id) {
-        Some(_) => Ok(()),
-        None => {
-            let outside: Vec<String> = map
-                .extents()
-                .iter()
-                .map(|e| format!("{}-{}", e.outside, e.outside + (e.length - 1)))
-                .collect();
-            let text = format!(
-                "setup user: {what} {id} of the container has no id on the host: the container's map has {what}s {}, which are {} on the host; a longer range in {file} would hold it",
-                map.ranges(),
-                outside.join(", ")
-            );
-            Err(Error::Start(StartError { exit_code: 126, text }))
+    let check = |what: &str, id: u32, map: &IdMap, planned: fn(&IdMaps) -> &IdMap| {
+        if map.to_outside(id).is_some() {
+            return Ok(());
         }
+        let outside: Vec<String> =
+            map.extents().iter().map(|e| format!("{}-{}", e.outside, e.outside + (e.length - 1))).collect();
+        let engine = EngineUser::outside();
+        let cure = match planned_maps(&engine) {
+            Ok(all) if planned(&all) == map => cure_of_missing_id(&engine, map, id.into()),
+            _ => format!(
+                "a map that has it: --uidmap and --gidmap, or --userns=MODE:size={}",
+                u64::from(id) + 1
+            ),
+        };
+        let text = format!(
+            "setup user: {what} {id} of the container has no id on the host: the container's map has {what}s {}, which are {} on the host\nhint: {cure}",
+            map.ranges(),
+            outside.join(", ")
+        );
+        Err(Error::Start(StartError { exit_code: 126, text }))
     };
-    check("uid", user.uid, &maps.uid, "/etc/subuid")?;
-    check("gid", user.gid, &maps.gid, "/etc/subgid")?;
-    user.additional_gids.iter().try_for_each(|gid| check("gid", *gid, &maps.gid, "/etc/subgid"))
+    check("uid", user.uid, &maps.uid, |m| &m.uid)?;
+    check("gid", user.gid, &maps.gid, |m| &m.gid)?;
+    user.additional_gids.iter().try_for_each(|gid| check("gid", *gid, &maps.gid, |m| &m.gid))
 }
 
 fn wait_for(socket: &OwnedFd, word: u8) -> Result<(), StartError> {

@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod ids;
+mod listeners;
 mod namespaces;
 mod network;
 mod registries;

@@ -25,6 +25,7 @@ pub(super) fn look(engine: &Engine) -> Group {
         }
     }
     tun(&mut group);
+    super::listeners::look(&mut group, engine);
     if !engine.user.is_rootless() {
         return group;
     }

@@ -3,7 +3,7 @@
 pub mod idmap;
 mod mounts;
 mod options;
-mod owners;
+pub(crate) mod owners;
 
 use std::collections::BTreeMap;
 

@@ -98,6 +98,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
         output::line(&record.id);
     }
     let code = follow(&engine, &record, socket, args, keys)?;
+    if code != 0 {
+        for text in engine.denied_binds(&record).unwrap_or_default() {
+            unroot_engine::say(format_args!("hint: {text}"));
+        }
+    }
     if args.is("rmi")
         && let Some(image) = &record.image
         && engine.store.image_by_id(&image.id).map_err(CliError::new)?.is_some()

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::host::{Host, IMAGE, binary, is_root};
 
 /// Runs the binary by a script: as root in a mount namespace of its own, where files of the host can be others.
-fn broken(host: &Host, before: &str, args: &str) -> (i32, String) {
+pub fn broken(host: &Host, before: &str, args: &str) -> (i32, String) {
     let user = "nobody-of-the-tests";
     let dir = host.path("");
     let script = format!(

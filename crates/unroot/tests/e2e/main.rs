@@ -4,6 +4,7 @@
 //! `UNROOT` names the binary, else the one that cargo built. Nothing is skipped in silence: what a mode cannot
 //! have is asked with [`host::is_root`] and tested for its error instead.
 
+mod answers;
 mod boot;
 mod chaos;
 mod commit;
