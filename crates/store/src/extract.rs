@@ -494,7 +494,7 @@ impl<'a> Extractor<'a> {
         .call(|| "create".into())?;
         let mut file = File::from(fd);
         if entry.header().entry_type() == EntryType::GNUSparse {
-            write_sparse(entry, &mut file).call(|| "write".into())?;
+            write_sparse(entry, &mut file).call(|| "write".into()).map(drop)?;
         } else {
             self.content(entry, path, &mut file).call(|| "write".into())?;
         }
@@ -505,12 +505,14 @@ impl<'a> Extractor<'a> {
 
     fn content<R: Read>(&self, entry: &mut Entry<'_, R>, path: &Path, file: &mut File) -> io::Result<()> {
         let size = entry.size();
+        let mut copy = || match size >= SPARSE {
+            true => write_sparse(entry, file),
+            false => io::copy(entry, file),
+        };
         let copied = match &self.recorder {
             // (through a link the file may have another name tomorrow: such contents stay in the recipe)
-            Some(recorder) if size > 0 && !self.is_linked => {
-                recorder.content(path, size, || io::copy(entry, file))?
-            }
-            _ => io::copy(entry, file)?,
+            Some(recorder) if size > 0 && !self.is_linked => recorder.content(path, size, copy)?,
+            _ => copy()?,
         };
         match copied == size {
             true => Ok(()),
@@ -592,14 +594,18 @@ pub fn clean(raw: &[u8]) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn write_sparse<R: Read>(entry: &mut Entry<'_, R>, file: &mut File) -> io::Result<()> {
+/// A file of at least this size has no blocks where it has zeros (the lastlog of a user with a high number).
+const SPARSE: u64 = 1 << 20;
+
+/// Copies, with holes for zeros; how much there was.
+fn write_sparse<R: Read>(entry: &mut Entry<'_, R>, file: &mut File) -> io::Result<u64> {
     use std::io::{Seek as _, SeekFrom};
     let mut chunk = vec![0; 64 << 10];
     let mut length = 0;
     loop {
         let n = entry.read(&mut chunk)?;
         if n == 0 {
-            return file.set_len(length);
+            return file.set_len(length).map(|()| length);
         }
         length += n as u64;
         if chunk[..n].iter().all(|b| *b == 0) {

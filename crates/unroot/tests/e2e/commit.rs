@@ -63,3 +63,19 @@ fn a_tar_of_it_all() {
         .ok();
     assert_eq!(seen, "4755 0:0\n644 5:6\ngone");
 }
+
+/// `useradd -u 99999000` makes a lastlog of gigabytes that has no blocks: neither has the layer.
+#[test]
+fn a_file_with_a_hole() {
+    use std::os::unix::fs::MetadataExt as _;
+    let host = Host::new();
+    let make = "dd if=/dev/zero of=/var/lib/lastlog bs=1 count=1 seek=300000000; echo end >>/var/lib/lastlog";
+    host.unroot(["run", "--name", "c", "--network=none", IMAGE, "sh", "-c", make]).ok();
+    host.unroot(["commit", "-q", "c", "localhost/sparse"]).ok();
+    let look = ["run", "--rm", "--network=none", "localhost/sparse", "sh", "-c"];
+    let said = host.unroot(look.iter().chain(&["stat -c %s /var/lib/lastlog; tail -c 4 /var/lib/lastlog"]));
+    assert_eq!(said.ok(), "300000005\nend");
+    let layers = std::fs::read_dir(host.path("root/layers")).unwrap().flatten();
+    let file = layers.map(|l| l.path().join("diff/var/lib/lastlog")).find(|p| p.exists()).unwrap();
+    assert!(std::fs::metadata(file).unwrap().blocks() * 512 < 1 << 20);
+}
