@@ -103,6 +103,15 @@ impl Engine {
         Ok(self.namespace.get_or_init(|| namespace))
     }
 
+    /// What was stored shortly before the system stopped is looked at before it is used.
+    pub(crate) fn recover_store(&self) -> Result<()> {
+        self.enter()?;
+        for line in self.store.recover(&|what| crate::warn(format_args!("{what}"))).map_err(Error::engine)? {
+            crate::warn(format_args!("{line}"));
+        }
+        Ok(())
+    }
+
     /// Its user namespace, if this process has entered it.
     pub fn entered(&self) -> Option<&EngineNamespace> {
         self.namespace.get()

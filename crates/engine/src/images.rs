@@ -174,16 +174,15 @@ impl Engine {
         if text == crate::hello::NAME || text == "unroot/hello" {
             return self.hello_image();
         }
+        if self.entered().is_some() {
+            self.recover_store()?;
+        }
         let mut local = self.local_image(text)?;
         if let Some(list) = local.as_mut().filter(|named| named.image.is_list) {
             list.image = self.image_of_list(&list.image)?;
         }
         match (policy, local) {
-            (PullPolicy::Missing | PullPolicy::Never | PullPolicy::Newer, Some(found))
-                if policy != PullPolicy::Newer =>
-            {
-                self.usable(found)
-            }
+            (PullPolicy::Missing | PullPolicy::Never, Some(found)) => self.usable(found),
             (PullPolicy::Never, None) => Err(Error::not_found(format_args!("{text}: image not known"))),
             (PullPolicy::Newer, Some(found)) => match self.is_newer_there(text, &found.image, options) {
                 true => self.pull(text, options, progress).or_else(|_| self.usable(found)),
@@ -233,7 +232,7 @@ impl Engine {
 
     /// Pulls an image: all its layers at once, each in one pass.
     pub fn pull(&self, text: &str, options: &PullOptions, progress: &dyn Progress) -> Result<Named> {
-        self.enter()?;
+        self.recover_store()?;
         let pulled = self.pull_now(text, options, progress);
         match &pulled {
             Ok(named) => self.dirs.events.image("pull", &named.image.id, text),

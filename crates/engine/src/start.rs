@@ -78,6 +78,7 @@ impl Engine {
             return Err(Error::state(format_args!("container {} is already running", record.id)));
         }
         check_log(&record.spec)?;
+        self.recover_store()?;
         crate::remove::settle(&self.dirs, record, &lock)?;
         let image = match image {
             Some(image) => Some(image),
@@ -141,6 +142,8 @@ impl Engine {
             },
             || {
                 let _ = leftover.take().map(Leftover::delete);
+                // (nobody waits for this process any more)
+                let _ = checker.store.settle();
             },
             Checks {
                 next: &mut || clock.borrow_mut().next(&launch.dirs, &launch.record.id),

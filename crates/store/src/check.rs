@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tar::EntryType;
 
 use crate::layer::{dir_name, is_digest};
-use crate::{Call as _, Result, Store, entries};
+use crate::{Call as _, Image, Result, Store, entries};
 
 /// What is wrong with a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,21 +73,8 @@ impl Store {
         let mut all: Vec<Damage> = broken.into_iter().map(|(id, why)| Damage::Image { id, why }).collect();
         let mut used = HashSet::new();
         for image in images.iter().filter(|i| !i.is_list) {
-            let found = self.config(&image.id).map(|config| crate::digest(&config));
-            if found.as_ref().is_ok_and(|d| dir_name(d) != image.id) {
-                let why = "image data item has incorrect digest: its configuration is another one";
-                all.push(Damage::Image { id: image.id.clone(), why: why.into() });
-            }
-            match self.manifest(&image.id) {
-                Ok(manifest) if crate::digest(&manifest) != image.digest => {
-                    let why = "image data item has incorrect digest: its manifest is another one";
-                    all.push(Damage::Image { id: image.id.clone(), why: why.into() });
-                }
-                Ok(_) => {}
-                Err(e) => all.push(Damage::Image {
-                    id: image.id.clone(),
-                    why: format!("image data item is missing: {e}"),
-                }),
+            for why in self.check_records(image) {
+                all.push(Damage::Image { id: image.id.clone(), why });
             }
             for diff_id in &image.layers {
                 used.insert(dir_name(diff_id));
@@ -110,6 +97,31 @@ impl Store {
             }
         }
         Ok(all)
+    }
+
+    /// What is wrong with an image, but for its layers; one that is not there is.
+    pub(crate) fn check_image(&self, id: &str) -> Option<String> {
+        match self.image_by_id(id) {
+            Ok(Some(image)) if image.is_list => None,
+            Ok(Some(image)) => self.check_records(&image).into_iter().next(),
+            Ok(None) => Some("its config.json or image.json is not there".into()),
+            Err(e) => Some(e.to_string()),
+        }
+    }
+
+    fn check_records(&self, image: &Image) -> Vec<String> {
+        let mut all = Vec::new();
+        if self.config(&image.id).is_ok_and(|config| dir_name(&crate::digest(&config)) != image.id) {
+            all.push("image data item has incorrect digest: its configuration is another one".into());
+        }
+        match self.manifest(&image.id) {
+            Ok(manifest) if crate::digest(&manifest) != image.digest => {
+                all.push("image data item has incorrect digest: its manifest is another one".into());
+            }
+            Ok(_) => {}
+            Err(e) => all.push(format!("image data item is missing: {e}")),
+        }
+        all
     }
 
     /// What is wrong with a layer.

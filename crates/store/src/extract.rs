@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -31,6 +31,8 @@ use crate::{Call as _, Error, Result, invalid};
 /// Entries of one layer.
 const MAX_ENTRIES: u64 = 20_000_000;
 const MAX_XATTR: usize = 64 << 10;
+/// What is written at once.
+const BUFFER: usize = 256 << 10;
 
 /// How a tar that is no layer is unpacked.
 pub struct Unpack<'a> {
@@ -56,6 +58,11 @@ pub struct Extractor<'a> {
     /// A link leads to the current directory.
     is_linked: bool,
     how: Option<&'a Unpack<'a>>,
+    /// Permissions that a file has when it is made with them: neither umask nor an ACL takes them away.
+    kept_mode: u32,
+    /// A directory gives its group to what is made in it.
+    gives_group: bool,
+    buffer: Vec<u8>,
     entries: u64,
     max_uid: u32,
     max_gid: u32,
@@ -96,7 +103,8 @@ impl<'a> Extractor<'a> {
         let root = openat(CWD, dir, DIRECTORY, Mode::empty()).call(|| format!("open {}", dir.display()))?;
         // (as other engines have it, where a layer says nothing of its root)
         fchmod(&root, Mode::from_raw_mode(0o555)).call(|| "fchmod".into())?;
-        Ok(Self { recorder: Some(recorder), ..Self::of(root, ids, true) })
+        let kept_mode = kept_mode(&root)?;
+        Ok(Self { recorder: Some(recorder), kept_mode, ..Self::of(root, ids, true) })
     }
 
     /// Files that are no layer, over what is in a directory; devices are left out.
@@ -121,6 +129,9 @@ impl<'a> Extractor<'a> {
             recorder: None,
             is_linked: false,
             how: None,
+            kept_mode: 0,
+            gives_group: false,
+            buffer: Vec::new(),
             entries: 0,
             max_uid: 0,
             max_gid: 0,
@@ -245,6 +256,7 @@ impl<'a> Extractor<'a> {
     fn root_entry<R: Read>(&mut self, entry: &Entry<'_, R>, meta: &Meta) -> Result<()> {
         if entry.header().entry_type() == EntryType::Directory {
             self.dress(&self.root, meta)?;
+            self.note_gifts(meta);
             self.directory_times.insert(PathBuf::new(), meta.mtime);
         }
         Ok(())
@@ -464,8 +476,20 @@ impl<'a> Extractor<'a> {
         }
         .call(|| "mkdir".into())?;
         self.dress(&dir, meta)?;
+        self.note_gifts(meta);
         self.directory_times.insert(path.into(), meta.mtime);
         Ok(())
+    }
+
+    /// What a directory decides on what is made in it.
+    fn note_gifts(&mut self, meta: &Meta) {
+        if meta.mode & 0o2000 != 0 {
+            self.gives_group = true;
+        }
+        // (a default ACL)
+        if meta.xattrs.iter().any(|(name, _)| name.starts_with("system.")) {
+            self.kept_mode = 0;
+        }
     }
 
     fn file<R: Read>(
@@ -476,7 +500,11 @@ impl<'a> Extractor<'a> {
         meta: &Meta,
     ) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = |parent: &OwnedFd| openat(parent, name, flags, Mode::from_raw_mode(0o600));
+        // (all but a few files are made with the mode that they get)
+        let is_made_so =
+            meta.mode & !self.kept_mode == 0 && (meta.uid, meta.gid) == (0, 0) && !self.gives_group;
+        let mode = Mode::from_raw_mode(if is_made_so { meta.mode } else { 0o600 });
+        let open = |parent: &OwnedFd| openat(parent, name, flags, mode);
         let fd = match open(self.current()) {
             Err(Errno::EXIST) => match self.clear(self.current(), name) {
                 // (something is mounted on it, as on /etc/hosts of a container: it is written to)
@@ -494,21 +522,23 @@ impl<'a> Extractor<'a> {
         .call(|| "create".into())?;
         let mut file = File::from(fd);
         if entry.header().entry_type() == EntryType::GNUSparse {
-            write_sparse(entry, &mut file).call(|| "write".into()).map(drop)?;
+            self.buffer.resize(BUFFER, 0);
+            copy(entry, &mut file, &mut self.buffer, true).call(|| "write".into())?;
         } else {
             self.content(entry, path, &mut file).call(|| "write".into())?;
         }
         let fd = OwnedFd::from(file);
-        self.dress(&fd, meta)?;
+        if !is_made_so || !meta.xattrs.is_empty() {
+            self.dress(&fd, meta)?;
+        }
         futimens(&fd, &times(meta.mtime, meta.nanos)).call(|| "futimens".into())
     }
 
-    fn content<R: Read>(&self, entry: &mut Entry<'_, R>, path: &Path, file: &mut File) -> io::Result<()> {
+    fn content<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path, file: &mut File) -> io::Result<()> {
         let size = entry.size();
-        let mut copy = || match size >= SPARSE {
-            true => write_sparse(entry, file),
-            false => io::copy(entry, file),
-        };
+        let buffer = &mut self.buffer;
+        buffer.resize(BUFFER, 0);
+        let mut copy = || copy(entry, file, buffer, size >= SPARSE);
         let copied = match &self.recorder {
             // (through a link the file may have another name tomorrow: such contents stay in the recipe)
             Some(recorder) if size > 0 && !self.is_linked => recorder.content(path, size, copy)?,
@@ -523,7 +553,7 @@ impl<'a> Extractor<'a> {
     /// Owner, mode (after it: chown drops setuid), attributes (after both: chown drops file capabilities).
     fn dress(&self, fd: &OwnedFd, meta: &Meta) -> Result<()> {
         // (what a layer brings is new, and root's)
-        if (meta.uid, meta.gid) != (0, 0) || !self.is_layer {
+        if (meta.uid, meta.gid) != (0, 0) || !self.is_layer || self.gives_group {
             fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
                 .call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
         }
@@ -553,6 +583,38 @@ impl<'a> Extractor<'a> {
         linkat(&dir, target_name, self.current(), name, AtFlags::empty())
             .call(|| format!("hard link to {target:?}, which has to be earlier in the same layer"))
     }
+}
+
+/// In large pieces, of which filesystems make large folios; with holes for zeros if that is wanted. How much it was.
+fn copy(source: &mut impl Read, file: &mut File, buffer: &mut [u8], holes: bool) -> io::Result<u64> {
+    let (mut copied, mut ends_in_hole) = (0, false);
+    loop {
+        let n = match source.read(buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        copied += n as u64;
+        ends_in_hole = holes && buffer[..n].iter().all(|b| *b == 0);
+        match ends_in_hole {
+            true => drop(file.seek(SeekFrom::Current(n as i64))?),
+            false => file.write_all(&buffer[..n])?,
+        }
+    }
+    if ends_in_hole {
+        file.set_len(copied)?;
+    }
+    Ok(copied)
+}
+
+/// Permissions that a file below an empty directory gets if it is made with all.
+fn kept_mode(dir: &OwnedFd) -> Result<u32> {
+    let name = "probe";
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let probe = openat(dir, name, flags, Mode::from_raw_mode(0o777)).call(|| "create".into())?;
+    unlinkat(dir, name, AtFlags::empty()).call(|| "unlink".into())?;
+    Ok(rustix::fs::fstat(&probe).call(|| "fstat".into())?.st_mode & 0o777)
 }
 
 fn is_busy(error: &io::Error) -> bool {
@@ -596,22 +658,3 @@ pub fn clean(raw: &[u8]) -> Result<PathBuf> {
 
 /// A file of at least this size has no blocks where it has zeros (the lastlog of a user with a high number).
 const SPARSE: u64 = 1 << 20;
-
-/// Copies, with holes for zeros; how much there was.
-fn write_sparse<R: Read>(entry: &mut Entry<'_, R>, file: &mut File) -> io::Result<u64> {
-    use std::io::{Seek as _, SeekFrom};
-    let mut chunk = vec![0; 64 << 10];
-    let mut length = 0;
-    loop {
-        let n = entry.read(&mut chunk)?;
-        if n == 0 {
-            return file.set_len(length).map(|()| length);
-        }
-        length += n as u64;
-        if chunk[..n].iter().all(|b| *b == 0) {
-            file.seek(SeekFrom::Current(n as i64))?;
-        } else {
-            file.write_all(&chunk[..n])?;
-        }
-    }
-}

@@ -198,6 +198,11 @@ impl Record {
     }
 }
 
+/// 64 hex digits.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// A name as a file's.
 fn escape(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
@@ -269,7 +274,7 @@ impl Store {
         entries(&self.images_dir())
             .into_iter()
             .map(|e| e.file_name().to_string_lossy().into_owned())
-            .filter(|name| name.len() == 64)
+            .filter(|name| is_id(name))
             .collect()
     }
 
@@ -379,10 +384,7 @@ impl Store {
             write_new(&inner.join(name), data)?;
         }
         make_dir(&self.images_dir())?;
-        // what is named has to be there after a power cut: once for an image, off the way of `run`
-        if let Ok(dir) = fs::File::open(&self.root) {
-            let _ = rustix::fs::syncfs(&dir);
-        }
+        self.unsettled_image(id)?;
         // (an image is never there without its name, or whoever prunes would take it)
         for name in names.iter().filter(|n| self.id_of_name(n).is_none()) {
             self.point(id, name)?;

@@ -169,12 +169,14 @@ impl Store {
 
     fn publish_layer(&self, temporary: crate::Temporary, layer: &Layer) -> Result<()> {
         make_dir(&self.layers_dir())?;
+        self.unsettled_layer(&layer.diff_id)?;
         let place = self.layer_dir(&layer.diff_id);
-        match fs::rename(temporary.path(), &place) {
-            // somebody else was faster with the same
-            Err(_) if self.layer(&layer.diff_id).is_some() => Ok(()),
-            other => other.call(|| format!("rename layer to {}", place.display())),
+        if fs::rename(temporary.path(), &place).is_ok() || self.layer(&layer.diff_id).is_some() {
+            return Ok(()); // (or somebody else was faster with the same)
         }
+        // what is there is broken
+        let _broken = self.set_layer_aside(&layer.diff_id)?;
+        fs::rename(temporary.path(), &place).call(|| format!("rename layer to {}", place.display()))
     }
 }
 

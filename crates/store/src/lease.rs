@@ -76,6 +76,9 @@ impl Store {
         let file = self.lock_file()?;
         rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockShared))
             .call(|| "flock of the store's lease".into())?;
+        // (whoever makes something goes on with what is here)
+        self.recover(&|_| ())?;
+        self.settle()?;
         Ok(Lease { store: self.clone(), file: Some(file) })
     }
 
@@ -92,7 +95,10 @@ impl Store {
         let _ = fs::remove_file(self.wanted());
         let (doomed, bytes) = self.unused_layers(used)?;
         drop(file);
-        // (files are removed while nobody waits)
+        // (files are removed while nobody waits for the lock)
+        for layer in &doomed {
+            let _ = crate::removal::remove_large_tree(&layer.path().join("layer"));
+        }
         drop(doomed);
         Ok(bytes)
     }

@@ -10,6 +10,7 @@
 //! lease                                              locked together while images are made, alone to collect
 //! mount-points/                                      below the layers of a container
 //! volumes/NAME/{volume.json,state.json,_data/}
+//! unsettled/                                         what need not be on the disk yet (unsettled.rs)
 //! tmp/                                               what is being made; flocked by its maker
 //! ```
 //! Layers are named by their diff ID, so images share them whatever is below, and all of an image can be made at
@@ -34,6 +35,7 @@ mod save;
 mod shifted;
 mod tar_split;
 pub mod tree_tar;
+mod unsettled;
 mod volume;
 
 use std::fs::{self, File};

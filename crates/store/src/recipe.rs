@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub struct Recorder(Rc<RefCell<Recording>>);
 
 struct Recording {
     dir: PathBuf,
-    out: zstd::stream::write::Encoder<'static, File>,
+    out: BufWriter<zstd::stream::write::Encoder<'static, File>>,
     raw: Vec<u8>,
     is_on: bool,
     contents: u64,
@@ -58,7 +58,7 @@ impl Recorder {
         let out = zstd::stream::write::Encoder::new(File::create(&path).call(call)?, 1).call(call)?;
         Ok(Self(Rc::new(RefCell::new(Recording {
             dir: dir.into(),
-            out,
+            out: BufWriter::with_capacity(GATHERED, out),
             raw: Vec::with_capacity(2 * GATHERED),
             is_on: true,
             contents: 0,
@@ -106,7 +106,7 @@ impl Recorder {
             .into_inner();
         let Recording { dir, mut out, raw, kept, .. } = recording;
         write_raw(&mut out, &raw)
-            .and_then(|()| out.finish().map(drop))
+            .and_then(|()| out.into_inner().map_err(io::IntoInnerError::into_error)?.finish().map(drop))
             .call(|| format!("write {}", dir.join(FILE).display()))?;
         if !kept.is_empty() {
             let shown: Vec<(u64, &[u8], u64)> =

@@ -1,16 +1,24 @@
 //! Removing trees that somebody hostile may have made: however deep one is, few descriptors and a small stack do. What
 //! is deeper than that is moved up, and its turn comes later. No link is followed.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 
 /// So many directories are open at once.
 const DEPTH: u32 = 64;
+/// Directories that each processor gets at least, and levels that are looked through for as many.
+const SHARE: usize = 8;
+const LEVELS: usize = 6;
 
 const DIRECTORY: OFlags =
     OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY).union(OFlags::NOFOLLOW);
@@ -23,6 +31,54 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
     Ok(remove_in(&openat(CWD, parent, flags, Mode::empty())?, name)?)
+}
+
+/// The same by all processors, for a tree of many files.
+pub fn remove_large_tree(path: &Path) -> io::Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+    if let Ok(top) = openat(CWD, path, DIRECTORY, Mode::empty())
+        && threads > 1
+    {
+        let branches = branches(top, threads * SHARE)?;
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some((parent, name)) = branches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // (what is left is tried again below, and said there)
+                let _ = remove_in(parent, name);
+            }
+        };
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    }
+    remove_tree(path)
+}
+
+/// Directories below one, with their parents: at least so many, if there are as many in the upper levels.
+fn branches(top: OwnedFd, wanted: usize) -> io::Result<Vec<(Arc<OwnedFd>, OsString)>> {
+    let mut level = directories(Arc::new(top))?;
+    for _ in 0..LEVELS {
+        if level.is_empty() || level.len() >= wanted {
+            break;
+        }
+        let mut below = Vec::new();
+        for (parent, name) in level {
+            let dir = openat(&*parent, &name, DIRECTORY, Mode::empty())?;
+            below.extend(directories(Arc::new(dir))?);
+        }
+        level = below;
+    }
+    Ok(level)
+}
+
+fn directories(dir: Arc<OwnedFd>) -> io::Result<Vec<(Arc<OwnedFd>, OsString)>> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(&*dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() == FileType::Directory && !matches!(name.to_bytes(), b"." | b"..") {
+            found.push((dir.clone(), OsStr::from_bytes(name.to_bytes()).to_os_string()));
+        }
+    }
+    Ok(found)
 }
 
 /// The same, for a name in a directory.
@@ -100,6 +156,25 @@ impl Removal {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn by_all_processors() {
+        let base = tempfile::tempdir().unwrap();
+        let (tree, outside) = (base.path().join("tree"), base.path().join("outside"));
+        fs::write(&outside, "stays").unwrap();
+        for n in 0..40 {
+            let dir = tree.join(format!("one/{}/{n}/below", n % 3));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join("file"), "").unwrap();
+            std::os::unix::fs::symlink(base.path(), dir.join("link")).unwrap();
+        }
+        fs::write(tree.join("one/file"), "").unwrap();
+        remove_large_tree(&tree).unwrap();
+        assert!(!tree.exists() && outside.exists());
+        assert_eq!(remove_large_tree(&tree).unwrap_err().kind(), io::ErrorKind::NotFound);
+        remove_large_tree(&outside).unwrap();
+        assert!(!outside.exists());
+    }
 
     #[test]
     fn deep_and_wide() {

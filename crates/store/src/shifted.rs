@@ -90,6 +90,7 @@ impl Store {
             .call(|| format!("open {}", half.path().display()))?;
         let work = Work::new(wanted, root.try_clone().call(|| "dup".into())?);
         work.run(Tree::open(&parts, Style::Merged)?, root)?;
+        self.unsettled_image(&image)?;
         match std::fs::rename(half.path(), place) {
             Err(_) if place.is_dir() => Ok(()),
             other => other.call(|| format!("rename files of image {image} to {}", place.display())),

@@ -109,6 +109,35 @@ fn paths_that_lead_out() {
     place.is_clean(1);
 }
 
+/// A directory that gives its group away does so in containers, not while a layer is made; modes do not depend on umask.
+#[test]
+fn owners_and_modes_are_the_layers() {
+    let place = Place::new("modes");
+    let mut bytes = Vec::new();
+    entry(&mut bytes, "shared", DIR, "", 0o2775, b"");
+    bytes[116..123].copy_from_slice(b"0000062");
+    bytes[148..156].copy_from_slice(b"        ");
+    let sum: u32 = bytes[..512].iter().map(|b| u32::from(*b)).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    for (name, mode) in [("shared/file", 0o666), ("open", 0o777), ("closed", 0), ("setuid", 0o4755)] {
+        entry(&mut bytes, name, FILE, "", mode, b"text");
+    }
+    entry(&mut bytes, "shared/dir", DIR, "", 0o755, b"");
+    bytes.resize(bytes.len() + 1024, 0);
+    let layer = place.ingest(&bytes);
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let diff = place.diff(&layer.unwrap());
+    let found = |name: &str| {
+        let meta = fs::symlink_metadata(diff.join(name)).unwrap();
+        (meta.mode() & 0o7777, meta.gid())
+    };
+    assert_eq!(found("shared"), (0o2775, 50));
+    assert_eq!((found("shared/file"), found("shared/dir")), ((0o666, 0), (0o755, 0)));
+    assert_eq!((found("open"), found("closed"), found("setuid")), ((0o777, 0), (0, 0), (0o4755, 0)));
+}
+
 #[test]
 fn links_are_not_ways_out() {
     let place = Place::new("links");

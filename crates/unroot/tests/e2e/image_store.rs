@@ -70,6 +70,34 @@ fn damage_is_found_and_cured() {
     assert_eq!(layers(&host), Vec::<String>::new());
 }
 
+/// The system stopped before all of an image was on the disk.
+#[test]
+fn a_power_cut() {
+    let host = Host::empty();
+    let registry = Registry::start(&host);
+    let name = registry.push(&host, "real", false);
+    host.unroot(["pull", "-q", &name]).ok();
+    let marks = host.path("root/unsettled");
+    let cut = |damage: &str| {
+        let script = format!("cd {} && mv * 11111111-2222-3333-4444-555555555555; {damage}", marks.display());
+        host.inside(&script).ok();
+    };
+    let run = || host.unroot(["run", "--rm", "--network=none", &name, "echo", "runs"]);
+    cut("");
+    let found = run();
+    assert!(found.out == "runs\n" && found.err.contains("looking at 1 layers"), "{found:?}");
+    let again = run();
+    assert!(again.out == "runs\n" && again.err.is_empty() && !marks.exists(), "{again:?}");
+    host.unroot(["rmi", "-f", &name]).ok();
+    host.unroot(["pull", "-q", &name]).ok();
+    cut("cd ../layers/*/diff && : >bin/busybox");
+    let said = run().fails(125, "did not reach the disk before the system stopped");
+    assert!(said.contains("is missing in the store") && said.contains(&format!("hint: unroot pull {name}")));
+    host.unroot(["pull", "-q", &name]).ok();
+    run().ok();
+    is_sound(&host);
+}
+
 #[test]
 fn records_that_cannot_be_read() {
     let host = Host::new();
