@@ -1,6 +1,7 @@
 # unroot: one way for each chore.
 #   make demo      see it work: builds, then shows who is root, from inside and from outside
 #   make test      all tests; as root also those that need root, and the same as an ordinary user
+#   make chaos     random verbs by many at once with kill -9 in between, for half an hour (UNROOT_CHAOS_SECONDS=1800)
 #   make test-vm   the tests that need systemd and a delegated cgroup v2, in a VM, as root on Debian
 #   make services  real services (apache2, mariadb) in images made from Debian's packages, as root on Debian
 #   make interop   images to and from Podman, Docker, skopeo and buildah, where these are installed
@@ -14,7 +15,7 @@ ALIASES ?=
 CARGO   ?= cargo
 BINARY   = target/release/unroot
 
-.PHONY: all demo test test-vm services interop bench check install clean deps
+.PHONY: all demo test chaos test-vm services interop bench check install clean deps
 
 all: $(BINARY)
 
@@ -30,6 +31,10 @@ demo: deps $(BINARY)
 
 test: deps
 	@scripts/test
+
+UNROOT_CHAOS_SECONDS ?= 1800
+chaos:
+	UNROOT_CHAOS_SECONDS=$(UNROOT_CHAOS_SECONDS) nice -n 19 $(CARGO) test --locked -p unroot --test e2e -- --nocapture chaos
 
 test-vm:
 	@tests/vm/run

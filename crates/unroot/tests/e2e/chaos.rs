@@ -2,11 +2,12 @@
 //! containers in between. Afterwards every state that is listed is true, and when all is removed nothing is left: no
 //! process, mount, control group, directory or name.
 //!
-//! `UNROOT_CHAOS_SECONDS` is how long (20); `UNROOT_CHAOS_SEED` repeats the choices, though not the races.
+//! `UNROOT_CHAOS_SECONDS` is how long (20), in rounds of a minute, each looked at by itself: `make chaos` takes half an
+//! hour. `UNROOT_CHAOS_SEED` repeats the choices, though not the races.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::host::{Host, IMAGE};
+use crate::host::{Host, IMAGE, is_root};
 
 const WORKERS: u64 = 8;
 const CONTAINERS: u64 = 40;
@@ -40,58 +41,107 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
-/// A command line for a container, or two.
-fn verb(dice: &mut Dice, file: &str) -> Vec<String> {
-    let name = format!("c{}", dice.below(CONTAINERS));
-    let other = format!("c{}", dice.below(CONTAINERS));
-    let words = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();
+/// Seconds that nobody else sleeps: who does so in the end is one of ours.
+fn long() -> String {
+    format!("1{:07}", std::process::id())
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_string).collect()
+}
+
+/// Makes a container of this name.
+fn making(dice: &mut Dice, how: &str, name: &str) -> Vec<String> {
     let script = dice.one(&[
-        "sleep 1000",
+        "sleep NNNN",
         "sleep 0.2",
         "exit 3",
         "true",
         "trap exit TERM; while :; do echo x; sleep 0.05; done",
-        "sleep 1000 & sleep 1000 & wait",
+        "sleep NNNN & sleep NNNN & wait",
     ]);
-    let made = |how: &str, dice: &mut Dice| {
-        let flags = dice.one(&[
-            "",
-            "--rm",
-            "--restart=always",
-            "--restart=on-failure:2",
-            "-v vol:/data",
-            "-v /anonymous --rm",
-            "-t",
-            "--health-cmd=true --health-interval=1s",
-            "--init",
-        ]);
-        let network = if dice.below(10) == 0 { "" } else { "--network=none" };
-        let mut all = words(&format!("{how} --name {name} {network} {flags} {IMAGE} sh -c"));
-        all.push(script.into());
-        all
+    let flags = dice.one(&[
+        "",
+        "--rm",
+        "--restart=always",
+        "--restart=on-failure:2",
+        "--restart=unless-stopped",
+        "-v vol:/data",
+        "-v /anonymous --rm",
+        "-t",
+        "-i",
+        "--health-cmd=true --health-interval=1s",
+        "--health-cmd=false --health-interval=1s --health-retries=1 --health-on-failure=kill --restart=always",
+        "--health-cmd=false --health-interval=1s --health-retries=1 --health-on-failure=restart",
+        "--init",
+        // (what shares the host's processes needs a control group to be ended as a whole)
+        if is_root() { "--pid=host" } else { "--pid=private" },
+        "--secret=secret",
+        "--log-opt=max-size=1k --log-opt=max-file=2",
+        "--timeout=1",
+    ]);
+    let network = if dice.below(10) == 0 { "" } else { "--network=none" };
+    let mut all = words(&format!("{how} --name {name} {network} {flags} {IMAGE} sh -c"));
+    all.push(script.replace("NNNN", &long()));
+    all
+}
+
+/// A command line for a container, or two, and whether it goes on until it is killed.
+fn verb(dice: &mut Dice, host: &Host) -> (Vec<String>, bool) {
+    let name = format!("c{}", dice.below(CONTAINERS));
+    let other = format!("c{}", dice.below(CONTAINERS));
+    let (file, copy) = (host.path("file"), host.path(&format!("copies/{name}")));
+    let (file, copy) = (file.display(), copy.display());
+    let stays =
+        ["attach --sig-proxy=false", "logs -f", "wait", "exec -i", "stats", "events --filter container="];
+    let text = match dice.below(46) {
+        0..=3 => return (making(dice, "run -d", &name), false),
+        4 => return (making(dice, "run -d --replace", &name), false),
+        5..=6 => return (making(dice, "create", &name), false),
+        7 => return (making(dice, "run -i", &name), true),
+        8..=10 => format!("start {name}"),
+        11 => format!("stop -t 0 {name} {other}"),
+        12 => format!("stop -t 1 {name}"),
+        13 => format!("kill {name}"),
+        14 => format!("kill -s USR1 {name}"),
+        15..=16 => format!("restart -t 0 {name}"),
+        17..=18 => format!("rm -f -t 0 -v {name} {other}"),
+        19 => format!("rm {name}"),
+        20..=21 => format!("rename {name} {other}"),
+        22 => format!("exec {name} true"),
+        23 => format!("exec -d {name} sleep {}", long()),
+        24..=25 => format!("pause {name}"),
+        26..=27 => format!("unpause {name}"),
+        28 => format!("init {name}"),
+        29 => format!("cp {file} {name}:/tmp"),
+        30 => format!("cp {name}:/etc/passwd {copy}"),
+        31 => format!("cp {name}:/etc/passwd {other}:/tmp"),
+        32 => format!("update --memory=64m {name}"),
+        33 => format!("update --restart={} {name}", dice.one(&["no", "always", "on-failure:1"])),
+        34 => format!("commit -q {name} localhost/{name}"),
+        35 => format!("rmi localhost/{name}"),
+        36 => format!("container clone {name} {other}"),
+        37 => format!("healthcheck run {name}"),
+        38 => format!("mount {name}"),
+        39 => format!("unmount {name}"),
+        40 => {
+            format!("container {} {name}", dice.one(&["cleanup", "exists", "diff", "inspect", "top", "port"]))
+        }
+        41 => format!("{} {name}", dice.one(&["logs --tail 3", "stats --no-stream", "inspect --size"])),
+        42 => format!("export -o {copy}.tar {name}"),
+        43 => {
+            dice.one(&["container prune -f", "volume prune -f", "system df", "images", "doctor"]).to_string()
+        }
+        44 => dice
+            .one(&["ps -a --format json", "ps -as", "events --stream=false", "volume ls", "info"])
+            .to_string(),
+        _ => match dice.one(&stays) {
+            "exec -i" => return (words(&format!("exec -i {name} sleep {}", long())), true),
+            verb if verb.ends_with('=') => return (words(&format!("{verb}{name}")), true),
+            verb => return (words(&format!("{verb} {name}")), true),
+        },
     };
-    match dice.below(26) {
-        0..=3 => made("run -d", dice),
-        4 => made("run -d --replace", dice),
-        5..=6 => made("create", dice),
-        7..=8 => words(&format!("start {name}")),
-        9 => words(&format!("stop -t 0 {name} {other}")),
-        10 => words(&format!("stop -t 1 {name}")),
-        11 => words(&format!("kill {name}")),
-        12 => words(&format!("restart -t 0 {name}")),
-        13..=14 => words(&format!("rm -f -t 0 -v {name} {other}")),
-        15 => words(&format!("rm {name}")),
-        16 => words(&format!("rename {name} {other}")),
-        17 => words(&format!("exec {name} true")),
-        18 => words(&format!("pause {name}")),
-        19 => words(&format!("unpause {name}")),
-        20 => words(&format!("init {name}")),
-        21 => words(&format!("cp {file} {name}:/tmp")),
-        22 => words(&format!("logs --tail 3 {name}")),
-        23 => words(&format!("inspect {name}")),
-        24 => words("ps -a --format json"),
-        _ => words(&format!("container {} {name}", dice.one(&["cleanup", "exists", "diff"]))),
-    }
+    (words(&text), false)
 }
 
 struct Chaos<'a> {
@@ -110,17 +160,24 @@ impl Chaos<'_> {
 
     fn work(&self, seed: u64) {
         let mut dice = Dice(seed);
-        let file = self.host.path("file").to_str().unwrap().to_string();
         while !self.done.load(Ordering::Relaxed) {
-            let words = verb(&mut dice, &file);
-            let kill_after = (dice.below(6) == 0).then(|| Duration::from_micros(dice.below(40_000)));
-            self.run(&words, kill_after);
+            let (words, stays) = verb(&mut dice, self.host);
+            let kill_after = match stays {
+                true => Some(Duration::from_micros(dice.below(500_000))),
+                false => (dice.below(6) == 0).then(|| Duration::from_micros(dice.below(40_000))),
+            };
+            self.run(&words, kill_after, seed);
         }
     }
 
     /// Runs a command, to its end or until it is killed. It may fail, but not panic or hang.
-    fn run(&self, words: &[String], kill_after: Option<Duration>) {
-        let mut child = self.host.spawn(words, Stdio::null());
+    fn run(&self, words: &[String], kill_after: Option<Duration>, worker: u64) {
+        let [out, err] = ["out", "err"].map(|kind| self.host.path(&format!("{kind}-{worker}")));
+        let mut command = self.host.command(words);
+        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+        // (what is not written to is not an input that has ended, either)
+        let input = words.iter().any(|w| w == "-i").then(Stdio::piped).unwrap_or_else(Stdio::null);
+        let mut child = command.stdin(input).spawn().unwrap();
         self.commands.fetch_add(1, Ordering::Relaxed);
         if let Some(pause) = kill_after {
             std::thread::sleep(pause);
@@ -141,13 +198,9 @@ impl Chaos<'_> {
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        if kill_after.is_some() {
-            return; // (its monitor may hold the pipes)
-        }
-        let (mut out, mut err) = (String::new(), String::new());
-        let _ = child.stdout.take().unwrap().read_to_string(&mut out);
-        let _ = child.stderr.take().unwrap().read_to_string(&mut err);
-        if err.contains("panicked") || status.code() == Some(101) {
+        let [out, err] = [out, err].map(|file| fs::read(file).unwrap());
+        let [out, err] = [out, err].map(|text| String::from_utf8_lossy(&text).into_owned());
+        if err.contains("panicked") || status.code() == Some(101) || status.signal().is_some_and(|s| s != 9) {
             self.complain(format!("{words:?}: {err}"));
         }
         if let Some(id) = out.lines().next().filter(|l| l.len() == 64) {
@@ -176,7 +229,7 @@ impl Chaos<'_> {
     }
 }
 
-/// Processes of others that name the directory: monitors, and pasta.
+/// Processes that name the directory: monitors, and pasta; and what runs in containers.
 fn processes_of(dir: &Path) -> Vec<String> {
     let dir = dir.to_str().unwrap();
     let mut all = Vec::new();
@@ -185,7 +238,8 @@ fn processes_of(dir: &Path) -> Vec<String> {
         let Ok(pid) = name.parse::<u32>() else { continue };
         let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        if pid != std::process::id() && words.contains(dir) {
+        if pid != std::process::id() && (words.contains(dir) || words.contains(&format!("sleep {}", long())))
+        {
             all.push(format!("{pid}: {words}"));
         }
     }
@@ -231,12 +285,27 @@ fn check_states(host: &Host) -> Vec<String> {
 
 #[test]
 fn nothing_is_left_and_nothing_is_false() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    let mut seed = number("UNROOT_CHAOS_SEED", now);
+    let mut left = number("UNROOT_CHAOS_SECONDS", 20);
+    let mut wrong = Vec::new();
+    while left > 0 {
+        let seconds = left.min(60);
+        let found = round(seed, Duration::from_secs(seconds));
+        found.iter().for_each(|what| println!("{what}"));
+        wrong.extend(found);
+        left -= seconds;
+        seed = seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
+    }
+    assert!(wrong.is_empty(), "after chaos:\n{}", wrong.join("\n"));
+}
+
+/// What is wrong after so much chaos, with the seed that it came of.
+fn round(seed: u64, length: Duration) -> Vec<String> {
     let host = Host::new();
     fs::write(host.path("file"), "x").unwrap();
-    let seconds = number("UNROOT_CHAOS_SECONDS", 20);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
-    let seed = number("UNROOT_CHAOS_SEED", now);
-    println!("UNROOT_CHAOS_SEED={seed}");
+    fs::create_dir(host.path("copies")).unwrap();
+    host.unroot_with_input(["secret", "create", "secret", "-"], b"hidden").ok();
     let chaos = Chaos {
         host: &host,
         ids: Mutex::default(),
@@ -252,14 +321,11 @@ fn nothing_is_left_and_nothing_is_false() {
                 .spawn(move || chaos.work(seed.wrapping_add(worker.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1));
         }
         scope.spawn(|| chaos.kill(seed.rotate_left(17) | 1));
-        std::thread::sleep(Duration::from_secs(seconds));
+        std::thread::sleep(length);
         chaos.done.store(true, Ordering::Relaxed);
     });
-    println!(
-        "{} commands, {} kills",
-        chaos.commands.load(Ordering::Relaxed),
-        chaos.killed.load(Ordering::Relaxed)
-    );
+    let count = |n: &AtomicUsize| n.load(Ordering::Relaxed);
+    println!("seed {seed}: {} commands, {} kills", count(&chaos.commands), count(&chaos.killed));
     let mut wrong = chaos.complaints.into_inner().unwrap();
     // (short-lived ones may end while they are looked at: what is wrong stays wrong)
     let states = check_states(&host);
@@ -267,24 +333,37 @@ fn nothing_is_left_and_nothing_is_false() {
         std::thread::sleep(Duration::from_secs(3));
         wrong.extend(check_states(&host).into_iter().filter(|w| states.contains(w)));
     }
-    let mut ids = chaos.ids.into_inner().unwrap();
+    wrong.extend(remove_all(&host, chaos.ids.into_inner().unwrap()));
+    wrong.into_iter().map(|what| format!("seed {seed}: {what}")).collect()
+}
+
+/// Removes everything, and says what is left of it.
+fn remove_all(host: &Host, mut ids: BTreeSet<String>) -> Vec<String> {
+    let mut wrong = Vec::new();
     for entry in fs::read_dir(host.path("root/containers")).unwrap().flatten() {
         ids.insert(entry.file_name().to_string_lossy().trim_start_matches('.').to_string());
     }
-    let removed = host.unroot(["rm", "-f", "-a", "-t", "0", "-v"]);
-    if removed.code != 0 {
-        wrong.push(format!("rm -fa: {}", removed.err));
-    }
+    let mut run = |words: &[&str]| {
+        let done = host.unroot(words);
+        if done.code != 0 {
+            wrong.push(format!("{words:?}: {}", done.err));
+        }
+    };
+    run(&["rm", "-f", "-a", "-t", "0", "-v"]);
     // (monitors are just ending)
     let begun = Instant::now();
     while !processes_of(&host.path("")).is_empty() && begun.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let swept = host.unroot(["rm", "-f", "-a"]);
-    assert_eq!(swept.code, 0, "{}", swept.err);
+    run(&["rm", "-f", "-a"]);
+    run(&["volume", "rm", "-a"]);
+    run(&["rmi", "-f", "-a"]);
     wrong.extend(processes_of(&host.path("")).into_iter().map(|p| format!("process {p}")));
-    for dir in ["root/containers", "root/names", "run/containers"] {
-        for entry in fs::read_dir(host.path(dir)).into_iter().flatten().flatten() {
+    for dir in
+        ["root/containers", "root/names", "run/containers", "root/images", "root/layers", "root/volumes"]
+    {
+        let entries = fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
+        for entry in entries.filter(|e| e.file_name() != ".names") {
             wrong.push(format!("directory {}", entry.path().display()));
         }
     }
@@ -292,5 +371,5 @@ fn nothing_is_left_and_nothing_is_false() {
     let own = host.path("").to_str().unwrap().to_string();
     wrong.extend(mounts.lines().filter(|l| l.contains(&own)).map(|l| format!("mount {l}")));
     cgroups_of(&ids, Path::new("/sys/fs/cgroup"), &mut wrong);
-    assert!(wrong.is_empty(), "after chaos with seed {seed}:\n{}", wrong.join("\n"));
+    wrong
 }
