@@ -23,7 +23,7 @@ use crate::identity::{HostNames, map_text};
 use crate::limits;
 use crate::lock::Lock;
 use crate::record::Record;
-use crate::remove::Leftover;
+use crate::remove::{Leftover, NETNS};
 use crate::spec::{FORMAT, Restart};
 use crate::state::{Exit, ProcessRef, Restarting, RunState, State, set_initialized, write_exit, write_run};
 
@@ -260,7 +260,7 @@ impl Launch {
         let pid = made.pid();
         let pasta = match &self.network {
             Mode::Pasta(options) => {
-                let netns = self.dirs.run_container(&self.record.id).join("netns");
+                let netns = self.dirs.run_container(&self.record.id).join(NETNS);
                 let namespace = made.network_namespace()?;
                 unroot_runtime::bind_namespace(namespace.as_fd(), &netns).map_err(Error::engine)?;
                 Some(
@@ -507,6 +507,7 @@ pub fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again:
     if let Some(run) = &run {
         if let Some(helper) = run.network_helper.and_then(crate::stop::open_process) {
             let _ = crate::stop::kill_hard(None, &helper);
+            let _ = fs::remove_file(dirs.run_container(&record.id).join(NETNS));
             // its ports are free when it is gone; the kernel takes tens of milliseconds to dissolve its namespaces
             if !launch.ports.is_empty() {
                 let _ = crate::stop::wait_end(&helper, Some(Duration::from_secs(2)));

@@ -42,12 +42,16 @@ pub fn settle(dirs: &Dirs, record: &Record, _lock: &Lock) -> Result<()> {
     Ok(())
 }
 
-/// What a monitor leaves that was killed before it could write down what it holds. Its network's helper ends with the
-/// file that it has the namespace from, and gives published ports back.
+/// What a monitor leaves that was killed before it could write down what it holds.
 fn free_half_made(dirs: &Dirs, record: &Record) {
     let run = dirs.run_container(&record.id);
     if run.exists() {
-        let _ = fs::remove_file(run.join("netns"));
+        // (the network's helper may not even have written its number; it ends with this file, but would be neither
+        // found nor waited for then)
+        if run.join(NETNS).exists() {
+            processes_of(&run).into_iter().for_each(end_process);
+            let _ = fs::remove_file(run.join(NETNS));
+        }
         end_helper(&run);
         let lost = unroot_cgroup::Cgroup::lost(record.spec.limits.cgroup_parent.as_deref(), &record.id);
         let _ = lost.map(unroot_cgroup::Cgroup::remove);
@@ -58,17 +62,35 @@ fn free_half_made(dirs: &Dirs, record: &Record) {
 pub(crate) fn end_helper(run: &Path) {
     let helper = run.join(unroot_network::PASTA_PID);
     let pid = fs::read_to_string(&helper).ok().and_then(|text| text.trim().parse().ok());
-    let Some(process) = pid.and_then(ProcessRef::of) else { return };
     // (the number may be another process's by now)
-    let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-    let own = run.as_os_str().as_bytes();
-    if words.windows(own.len()).any(|w| w == own)
-        && let Some(handle) = crate::stop::open_process(process)
-    {
+    pid.and_then(|pid| helper_of(run, pid)).into_iter().for_each(end_process);
+    let _ = fs::remove_file(helper);
+}
+
+/// The file that a network's helper has the namespace from.
+pub(crate) const NETNS: &str = "netns";
+
+/// The process of this number, if it is a helper for this directory.
+fn helper_of(run: &Path, pid: u32) -> Option<ProcessRef> {
+    let process = ProcessRef::of(pid)?;
+    let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let file = run.join(NETNS);
+    words.split(|b| *b == 0).any(|word| word == file.as_os_str().as_bytes()).then_some(process)
+}
+
+/// All of them: for when nothing else tells.
+fn processes_of(run: &Path) -> Vec<ProcessRef> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|e| e.file_name().to_str()?.parse().ok());
+    numbers.filter_map(|pid| helper_of(run, pid)).collect()
+}
+
+/// Its ports are free when it is gone.
+fn end_process(process: ProcessRef) {
+    if let Some(handle) = crate::stop::open_process(process) {
         let _ = crate::stop::kill_hard(None, &handle);
         let _ = crate::stop::wait_end(&handle, Some(Duration::from_secs(2)));
     }
-    let _ = fs::remove_file(helper);
 }
 
 /// Removes what is in memory of a container that no longer exists.
@@ -84,9 +106,7 @@ fn free_held(run: &RunState) {
     if let Some(process) = crate::stop::open_process(run.process) {
         let _ = crate::stop::kill_hard(run.cgroup.as_deref(), &process);
     }
-    if let Some(helper) = run.network_helper.and_then(crate::stop::open_process) {
-        let _ = crate::stop::kill_hard(None, &helper);
-    }
+    run.network_helper.into_iter().for_each(end_process);
     if let Some(path) = &run.cgroup {
         let _ = unroot_cgroup::Cgroup::open(Path::new(path)).map(|cgroup| cgroup.remove());
     }

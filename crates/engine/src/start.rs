@@ -109,7 +109,7 @@ impl Engine {
                 _ => crate::sdnotify::kept(&launch.preserved_fds),
             },
         };
-        let (id, checker_id) = (record.id.clone(), record.id.clone());
+        let checker_id = record.id.clone();
         let first_locks = std::cell::Cell::new(Some((lock, volume_locks)));
         let restarts = std::cell::Cell::new(Restarts::default());
         let clock = std::cell::RefCell::new(Clock::default());
@@ -166,20 +166,33 @@ impl Engine {
                 Ok(socket)
             }
             Err(error) => {
-                let error = monitor_error(error);
-                let exit = Exit {
-                    code: error.exit_code().into(),
-                    error: error.to_string(),
-                    finished: unroot_monitor::log::now(),
-                    ..Exit::default()
-                };
-                if State::observe(&self.dirs, &id).is_ok_and(|s| !s.is_live()) {
-                    let _ = write_exit(&self.dirs, &id, &exit);
-                }
+                // (its own handle on it would be in the way)
+                drop(first_locks.take());
                 let _ = socket.shutdown(Shutdown::Both);
+                let error = monitor_error(error);
+                let _ = self.record_failure(record, &error);
                 Err(error)
             }
         }
+    }
+
+    /// A start has failed, or the monitor was killed in the middle of it.
+    fn record_failure(&self, record: &Record, error: &Error) -> Result<()> {
+        let lock = Lock::take(&self.dirs, &record.id)?;
+        crate::remove::settle(&self.dirs, record, &lock)?;
+        let state = State::observe(&self.dirs, &record.id)?;
+        if state.is_live() {
+            return Ok(());
+        }
+        let exit = Exit {
+            code: error.exit_code().into(),
+            error: error.to_string(),
+            // (what has run before has, whatever becomes of this start)
+            started: state.exit.map_or(0, |before| before.started),
+            finished: unroot_monitor::log::now(),
+            ..Exit::default()
+        };
+        write_exit(&self.dirs, &record.id, &exit)
     }
 
     fn open_log(&self, record: &Record) -> Result<Writer> {

@@ -251,11 +251,25 @@ fn live_status(dirs: &Dirs, id: &str, run: &RunState) -> Status {
         Status::Initialized
     } else if run.cgroup.as_deref().is_some_and(is_frozen) {
         Status::Paused
-    } else if dirs.run_container(id).join("stopping").exists() {
+    } else if is_being_stopped(dirs, id) {
         Status::Stopping
     } else {
         Status::Running
     }
+}
+
+/// Whoever stops a container says so: `stopping`, which holds for as long as that process lives.
+pub fn set_stopping(dirs: &Dirs, id: &str, stops: bool) {
+    let file = dirs.run_container(id).join(STOPPING);
+    match ProcessRef::of(std::process::id()).filter(|_| stops) {
+        Some(own) => drop(write_json(&file, &own)),
+        None => drop(fs::remove_file(file)),
+    }
+}
+
+fn is_being_stopped(dirs: &Dirs, id: &str) -> bool {
+    let by = read_json::<ProcessRef>(&dirs.run_container(id).join(STOPPING));
+    by.ok().flatten().is_some_and(|process| process.is_alive())
 }
 
 fn is_frozen(cgroup: &str) -> bool {
@@ -264,6 +278,9 @@ fn is_frozen(cgroup: &str) -> bool {
 
 /// Is there while the process waits to be let go.
 const INITIALIZED: &str = "initialized";
+
+/// Is there while somebody stops the container.
+const STOPPING: &str = "stopping";
 
 /// Says that the process waits to be let go, or does not any more.
 pub fn set_initialized(dirs: &Dirs, id: &str, waits: bool) -> Result<()> {
@@ -285,7 +302,7 @@ pub fn write_run(dirs: &Dirs, id: &str, state: &RunState) -> Result<()> {
 /// Records an exit, then says that there is no process.
 pub fn write_exit(dirs: &Dirs, id: &str, exit: &Exit) -> Result<()> {
     write_json(&dirs.container(id).join("exit.json"), exit)?;
-    for name in ["state.json", "stopping", "attach.sock", INITIALIZED] {
+    for name in ["state.json", STOPPING, "attach.sock", INITIALIZED] {
         let _ = fs::remove_file(dirs.run_container(id).join(name));
     }
     Ok(())

@@ -8,12 +8,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::dirs::{Dirs, write_file};
+use crate::dirs::Dirs;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::lock::Lock;
 use crate::record::Record;
 use crate::spec::Restart;
-use crate::state::{ProcessRef, Restarting, RunState, State, Status, write_unwanted};
+use crate::state::{ProcessRef, Restarting, RunState, State, Status, set_stopping, write_unwanted};
 
 /// Seconds from the request to end until the kill.
 pub const TIMEOUT: u32 = 10;
@@ -145,7 +145,7 @@ impl<'a> Stopping<'a> {
             _ => timeout.unwrap_or(record.spec.life.stop_timeout.unwrap_or(TIMEOUT)),
         };
         let process = open_process(run.process);
-        let _ = write_file(&dirs.run_container(&record.id).join("stopping"), b"", 0o600);
+        set_stopping(dirs, &record.id, true);
         let signal = signal();
         if let Some(process) = process.as_ref().filter(|_| seconds != 0) {
             send(process, signal)
@@ -171,7 +171,7 @@ impl<'a> Stopping<'a> {
         if let Some(process) = &self.process
             && !wait_end(process, Some(Duration::from_secs(30)))?
         {
-            let _ = fs::remove_file(dirs.run_container(&self.record.id).join("stopping"));
+            set_stopping(dirs, &self.record.id, false);
             return Err(Error::engine(format_args!(
                 "container {} did not end within 30 seconds of SIGKILL: its process {} is stuck in the kernel",
                 self.record.id, self.run.process.pid

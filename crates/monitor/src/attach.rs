@@ -46,15 +46,9 @@ pub enum Outcome {
     Broken,
 }
 
-/// Connects to a container's monitor.
+/// Connects to a container's monitor, and waits until that says that the container has started.
 pub fn connect_to(directory: &Path, wants_output: bool) -> Result<UnixStream, Error> {
-    let handle: OwnedFd =
-        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed(format!("open({directory:?})")))?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .map_err(failed("socket(AF_UNIX)"))?;
-    connect(&socket, &address(&handle)?).map_err(failed(format!("connect({directory:?}/attach.sock)")))?;
-    let mut stream = UnixStream::from(socket);
+    let mut stream = open(directory, SocketFlags::CLOEXEC)?;
     let mut hello = Vec::new();
     frame::push(&mut hello, b'h', &[if wants_output { WANTS_OUTPUT } else { 0 }]);
     stream.write_all(&hello).map_err(|_| Error::Lost)?;
@@ -62,9 +56,20 @@ pub fn connect_to(directory: &Path, wants_output: bool) -> Result<UnixStream, Er
     Ok(stream)
 }
 
-/// Tells a container's monitor that what the container is to be like has changed.
+fn open(directory: &Path, flags: SocketFlags) -> Result<UnixStream, Error> {
+    let handle: OwnedFd =
+        rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed(format!("open({directory:?})")))?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(failed("socket(AF_UNIX)"))?;
+    connect(&socket, &address(&handle)?).map_err(failed(format!("connect({directory:?}/attach.sock)")))?;
+    Ok(UnixStream::from(socket))
+}
+
+/// Tells a container's monitor that what the container is to be like has changed. It may itself wait for what the
+/// caller has locked, so nothing is waited for.
 pub fn tell_update(directory: &Path) -> Result<(), Error> {
-    let mut stream = connect_to(directory, false)?;
+    let mut stream = open(directory, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     let mut message = Vec::new();
     frame::push(&mut message, b'u', b"");
     stream.write_all(&message).map_err(|_| Error::Lost)

@@ -3,6 +3,7 @@
 //! ready, and ends by itself with the namespace.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -93,14 +94,24 @@ impl Pasta {
     }
 
     /// Waits until it is ready; its pid.
-    pub fn wait_ready(self) -> Result<Option<u32>, Error> {
-        let output =
-            self.child.wait_with_output().map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
-        if output.status.success() {
+    pub fn wait_ready(mut self) -> Result<Option<u32>, Error> {
+        let mut said = Vec::new();
+        let read = self.child.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_end(&mut said));
+        let status = read
+            .and_then(|_| self.child.wait())
+            .map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
+        if status.success() {
             return Ok(fs::read_to_string(&self.pidfile).ok().and_then(|t| t.trim().parse().ok()));
         }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
-        explain(&said, output.status.code().unwrap_or(-1), &self.ports)
+        explain(String::from_utf8_lossy(&said).trim(), status.code().unwrap_or(-1), &self.ports)
+    }
+}
+
+impl Drop for Pasta {
+    /// One that nobody waits for any more ends.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

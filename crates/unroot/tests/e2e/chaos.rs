@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::host::{Host, IMAGE, is_root};
+use crate::truth::{check_states, long, remove_all, remove_containers};
 
 const WORKERS: u64 = 8;
 const CONTAINERS: u64 = 40;
@@ -39,11 +39,6 @@ impl Dice {
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
-/// Seconds that nobody else sleeps: who does so in the end is one of ours.
-fn long() -> String {
-    format!("1{:07}", std::process::id())
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -229,60 +224,6 @@ impl Chaos<'_> {
     }
 }
 
-/// Processes that name the directory: monitors, and pasta; and what runs in containers.
-fn processes_of(dir: &Path) -> Vec<String> {
-    let dir = dir.to_str().unwrap();
-    let mut all = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Ok(pid) = name.parse::<u32>() else { continue };
-        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        if pid != std::process::id() && (words.contains(dir) || words.contains(&format!("sleep {}", long())))
-        {
-            all.push(format!("{pid}: {words}"));
-        }
-    }
-    all
-}
-
-fn cgroups_of(ids: &BTreeSet<String>, dir: &Path, found: &mut Vec<String>) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.strip_prefix("unroot-").is_some_and(|id| ids.contains(id)) {
-                found.push(path.display().to_string());
-            }
-            cgroups_of(ids, &path, found);
-        }
-    }
-}
-
-/// What is listed is so.
-fn check_states(host: &Host) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let listed: serde_json::Value =
-        serde_json::from_str(&host.unroot(["ps", "-a", "--format", "json"]).ok()).unwrap();
-    for row in listed.as_array().unwrap() {
-        let (id, name) = (row["Id"].as_str().unwrap(), row["Names"][0].as_str().unwrap());
-        let (state, pid) = (row["State"].as_str().unwrap(), row["Pid"].as_u64().unwrap());
-        let live = matches!(state, "running" | "paused" | "initialized" | "stopping");
-        if live != Path::new(&format!("/proc/{pid}/stat")).exists() && pid != 0 || live != (pid != 0) {
-            wrong.push(format!("{name} is listed as {state} with pid {pid}"));
-        }
-        let link = fs::read_link(host.path("root/names").join(name)).unwrap_or_default();
-        if link.to_str() != Some(id) {
-            wrong.push(format!("the name {name} of {id} leads to {}", link.display()));
-        }
-        let shown = host.unroot(["inspect", "--format", "{{.State.Status}}", id]);
-        if shown.code != 0 {
-            wrong.push(format!("inspect {id}: {}", shown.err));
-        }
-    }
-    wrong
-}
-
 #[test]
 fn nothing_is_left_and_nothing_is_false() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
@@ -333,43 +274,7 @@ fn round(seed: u64, length: Duration) -> Vec<String> {
         std::thread::sleep(Duration::from_secs(3));
         wrong.extend(check_states(&host).into_iter().filter(|w| states.contains(w)));
     }
-    wrong.extend(remove_all(&host, chaos.ids.into_inner().unwrap()));
+    wrong.extend(remove_containers(&host, chaos.ids.into_inner().unwrap()));
+    wrong.extend(remove_all(&host));
     wrong.into_iter().map(|what| format!("seed {seed}: {what}")).collect()
-}
-
-/// Removes everything, and says what is left of it.
-fn remove_all(host: &Host, mut ids: BTreeSet<String>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for entry in fs::read_dir(host.path("root/containers")).unwrap().flatten() {
-        ids.insert(entry.file_name().to_string_lossy().trim_start_matches('.').to_string());
-    }
-    let mut run = |words: &[&str]| {
-        let done = host.unroot(words);
-        if done.code != 0 {
-            wrong.push(format!("{words:?}: {}", done.err));
-        }
-    };
-    run(&["rm", "-f", "-a", "-t", "0", "-v"]);
-    // (monitors are just ending)
-    let begun = Instant::now();
-    while !processes_of(&host.path("")).is_empty() && begun.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    run(&["rm", "-f", "-a"]);
-    run(&["volume", "rm", "-a"]);
-    run(&["rmi", "-f", "-a"]);
-    wrong.extend(processes_of(&host.path("")).into_iter().map(|p| format!("process {p}")));
-    for dir in
-        ["root/containers", "root/names", "run/containers", "root/images", "root/layers", "root/volumes"]
-    {
-        let entries = fs::read_dir(host.path(dir)).into_iter().flatten().flatten();
-        for entry in entries.filter(|e| e.file_name() != ".names") {
-            wrong.push(format!("directory {}", entry.path().display()));
-        }
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let own = host.path("").to_str().unwrap().to_string();
-    wrong.extend(mounts.lines().filter(|l| l.contains(&own)).map(|l| format!("mount {l}")));
-    cgroups_of(&ids, Path::new("/sys/fs/cgroup"), &mut wrong);
-    wrong
 }

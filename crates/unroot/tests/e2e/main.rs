@@ -38,6 +38,8 @@ mod secrets;
 mod security;
 mod stdio;
 mod systemd;
+mod transitions;
+mod truth;
 mod update;
 mod userns;
 mod verbs;
