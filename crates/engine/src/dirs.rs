@@ -126,11 +126,14 @@ fn owned(dir: &Path, uid: u32) -> bool {
 
 /// Makes a directory and its parents, for the owner alone.
 pub fn make_dir(dir: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .context(|| format!("mkdir {}", dir.display()))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).context(|| {
+        match dir.ancestors().find(|d| d.is_symlink() && !d.exists()) {
+            Some(link) => {
+                format!("mkdir {}: {} is a link to what is not there", dir.display(), link.display())
+            }
+            None => format!("mkdir {}", dir.display()),
+        }
+    })
 }
 
 /// Replaces a file in one step.

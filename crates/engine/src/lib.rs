@@ -34,6 +34,7 @@ mod netfiles;
 pub mod own;
 pub mod pause;
 pub mod plan;
+mod processes;
 pub mod push;
 pub mod record;
 pub mod remove;

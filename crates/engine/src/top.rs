@@ -4,7 +4,6 @@
 //! `hgroup` with the host alone. The number in a container is the host's number through the map that the kernel
 //! shows for that very process, so that a nested user namespace is told rightly.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use unroot_idmap::{names, observe};
@@ -12,6 +11,7 @@ use unroot_sys::capability;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::processes::{Process, Processes};
 use crate::record::Record;
 use crate::state::State;
 use crate::users::{RootView, name_of_gid, name_of_uid};
@@ -57,104 +57,11 @@ pub const DESCRIPTORS: [(&str, &str); 35] = [
 
 const DEFAULT: [&str; 8] = ["user", "pid", "ppid", "pcpu", "etime", "tty", "time", "args"];
 
-/// A process, as the host's /proc has it.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) pid: u32,
-    status: BTreeMap<String, String>,
-    stat: Vec<String>,
-    pub(crate) comm: String,
-}
-
-impl Process {
-    /// Reads one; none if it has gone.
-    pub(crate) fn read(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let stat = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
-        let (open, close) = (stat.find('(')?, stat.rfind(')')?);
-        let fields = status
-            .lines()
-            .filter_map(|l| l.split_once(':'))
-            .map(|(k, v)| (k.to_string(), v.trim().to_string()));
-        Some(Self {
-            pid,
-            status: fields.collect(),
-            stat: stat[close + 2..].split_whitespace().map(str::to_string).collect(),
-            comm: stat[open + 1..close].to_string(),
-        })
-    }
-
-    pub(crate) fn field(&self, name: &str) -> &str {
-        self.status.get(name).map_or("", String::as_str)
-    }
-
-    /// The nth number of a field: of Uid and Gid real, effective, saved, filesystem.
-    pub(crate) fn nth(&self, name: &str, n: usize) -> u32 {
-        self.field(name).split_whitespace().nth(n).and_then(|v| v.parse().ok()).unwrap_or(0)
-    }
-
-    /// Field of proc_pid_stat(5), counted from 3 on as there.
-    fn stat(&self, n: usize) -> i64 {
-        self.stat.get(n - 3).and_then(|v| v.parse().ok()).unwrap_or(0)
-    }
-
-    /// Its number in the namespace it is in.
-    pub(crate) fn inner(&self, name: &str) -> String {
-        self.field(name).split_whitespace().last().unwrap_or("?").to_string()
-    }
-}
-
-/// All processes that this process can see.
-pub(crate) fn every_process() -> Vec<Process> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|e| Process::read(e.file_name().to_str()?.parse().ok()?))
-        .collect()
-}
-
-/// Those processes of a container: those of its pid namespace and of those below; with the host's pid namespace, those
-/// of its cgroup, or that descend from its first process.
-pub(crate) fn members<'a>(
-    all: &'a [Process],
-    init: u32,
-    shares_host_pids: bool,
-    cgroup: Option<&str>,
-) -> Vec<&'a Process> {
-    let namespace = fs::read_link(format!("/proc/{init}/ns/pid")).ok();
-    let depth = all.iter().find(|p| p.pid == init).map_or(1, |p| p.field("NSpid").split_whitespace().count());
-    let parents: BTreeMap<u32, u32> = all.iter().map(|p| (p.pid, p.stat(4) as u32)).collect();
-    let descends = |mut pid: u32| {
-        for _ in 0..64 {
-            if pid == init {
-                return true;
-            }
-            match parents.get(&pid) {
-                Some(parent) if *parent != 0 => pid = *parent,
-                _ => return false,
-            }
-        }
-        false
-    };
-    let members = cgroup.and_then(|c| unroot_cgroup::Cgroup::open(c.as_ref())).map(|c| c.processes());
-    let mut found: Vec<&Process> = all
-        .iter()
-        .filter(|p| match shares_host_pids {
-            true => members.as_ref().map_or_else(|| descends(p.pid), |m| m.contains(&p.pid)),
-            false => {
-                let same = fs::read_link(format!("/proc/{}/ns/pid", p.pid)).ok() == namespace;
-                same || (p.field("NSpid").split_whitespace().count() > depth && descends(p.pid))
-            }
-        })
-        .collect();
-    found.sort_by_key(|p| p.pid);
-    found
-}
-
 struct Context {
     /// The user namespace of the container's first process.
     namespace: Option<std::path::PathBuf>,
+    /// How deep its pid namespace is.
+    depth: usize,
     passwd: String,
     group: String,
     uptime: f64,
@@ -168,6 +75,7 @@ impl Context {
         let namespace = fs::read_link(format!("/proc/{init}/ns/user")).ok();
         Self {
             namespace,
+            depth: Process::read(init).map_or(1, |p| p.depth()),
             passwd: text("/etc/passwd"),
             group: text("/etc/group"),
             uptime: uptime.unwrap_or(0.0),
@@ -274,10 +182,10 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
         "hgroup" => host_group(p.nth("Gid", 1)),
         "groups" => groups(&|g| context.group(p, g)),
         "hgroups" => groups(&host_group),
-        "pid" => p.inner("NSpid"),
+        "pid" => p.at_depth("NSpid", context.depth),
         "hpid" => p.pid.to_string(),
-        "ppid" => parent_inside(p),
-        "pgid" => p.inner("NSpgid"),
+        "ppid" => parent_inside(p, context.depth),
+        "pgid" => p.at_depth("NSpgid", context.depth),
         "comm" => printable(&p.comm),
         "args" | "command" => arguments(p),
         "capamb" => context.capabilities(p, "CapAmb"),
@@ -293,7 +201,7 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
         "nice" => p.stat(19).to_string(),
         "rss" => p.field("VmRSS").split_whitespace().next().unwrap_or("0").to_string(),
         "vsz" => (p.stat(23) / 1024).to_string(),
-        "state" | "stat" => p.stat.first().cloned().unwrap_or_default(),
+        "state" | "stat" => p.state(),
         "label" => fs::read_to_string(format!("/proc/{}/attr/current", p.pid))
             .map(|l| l.trim_end_matches(['\0', '\n']).to_string())
             .ok()
@@ -309,15 +217,11 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
     }
 }
 
-/// The parent's number in its own namespace; 0 if it is outside.
-fn parent_inside(p: &Process) -> String {
-    let same = |parent: &Process| {
-        parent.field("NSpid").split_whitespace().count() == p.field("NSpid").split_whitespace().count()
-    };
+/// The parent's number in the container; 0 if it is outside.
+fn parent_inside(p: &Process, depth: usize) -> String {
     Process::read(p.stat(4) as u32)
-        .filter(|_| p.inner("NSpid") != "1")
-        .filter(same)
-        .map_or("0".into(), |parent| parent.inner("NSpid"))
+        .filter(|parent| p.at_depth("NSpid", depth) != "1" && parent.depth() >= depth)
+        .map_or("0".into(), |parent| parent.at_depth("NSpid", depth))
 }
 
 fn arguments(p: &Process) -> String {
@@ -353,8 +257,8 @@ impl Engine {
         let headings = chosen.iter().map(heading).collect::<Result<Vec<_>>>()?;
         let context = Context::of(init.pid);
         let shares = record.spec.namespaces.pid == crate::spec::Namespace::Host;
-        let all = every_process();
-        let own = members(&all, init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
+        let all = Processes::read();
+        let own = all.of_container(init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
         let rows = own.iter().map(|p| chosen.iter().map(|d| value(d, p, &context)).collect()).collect();
         Ok((headings, rows))
     }

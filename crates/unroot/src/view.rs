@@ -141,7 +141,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
             "IpcMode": mode(&spec.namespaces.ipc, "shareable"),
             "PidMode": mode(&spec.namespaces.pid, "private"),
             "UTSMode": mode(&spec.namespaces.uts, "private"),
-            "UsernsMode": match (&record.maps, record.userns.as_str()) { (_, m) if m.starts_with("container:") || m.starts_with("ns:") => m, (Some(_), _) => "private", (None, "") if engine.user.is_rootless() => "host", (_, m) => m },
+            "UsernsMode": match (&record.maps, record.userns.as_str()) { (_, m) if m.starts_with("container:") || m.starts_with("ns:") => m, (Some(_), _) => "private", (None, "") if engine.user.is_rootless() => "private", (_, m) => m },
             "IDMappings": record.maps.as_ref().map(|m| { let list = |map| map_text(map).split(',').map(str::to_string).collect::<Vec<_>>(); json!({"UidMap": list(&m.uid), "GidMap": list(&m.gid)}) }),
             "Privileged": spec.security.privileged,
             "PublishAllPorts": spec.network.publish_all,

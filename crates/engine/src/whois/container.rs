@@ -6,7 +6,7 @@ use unroot_idmap::observe;
 use super::{Answer, Asker, Inside, Outside, lines};
 use crate::error::{Error, Result};
 use crate::events::Who;
-use crate::top::Process;
+use crate::processes::Process;
 
 /// Who a container is.
 #[derive(Clone, Debug, Serialize)]

@@ -15,10 +15,11 @@ use unroot_idmap::{IdMap, IdMaps, engine::planned_maps, names, observe};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::processes::{Process, Processes};
 use crate::record::Record;
 use crate::spec::Namespace;
 use crate::state::State;
-use crate::top::{Process, every_process, members, printable};
+use crate::top::printable;
 use crate::users::{RootView, name_of_gid, name_of_uid};
 
 pub use container::ContainerAnswer;
@@ -113,10 +114,11 @@ pub struct Running {
 }
 
 impl Running {
-    fn of(process: &Process) -> Self {
+    /// With its number in a pid namespace so deep below ours.
+    fn of(process: &Process, depth: usize) -> Self {
         Self {
             pid: process.pid,
-            inside_pid: process.inner("NSpid").parse().unwrap_or(process.pid),
+            inside_pid: process.at_depth("NSpid", depth).parse().unwrap_or(process.pid),
             comm: printable(&process.comm),
         }
     }
@@ -141,10 +143,15 @@ impl Known {
         name_of_gid(&self.group, gid).map(|name| printable(&name))
     }
 
-    fn members<'a>(&self, all: &'a [Process]) -> Vec<&'a Process> {
+    fn members<'a>(&self, all: &'a Processes) -> Vec<&'a Process> {
         let Some(init) = self.state.process() else { return Vec::new() };
         let shares = self.record.spec.namespaces.pid == Namespace::Host;
-        members(all, init.pid, shares, self.state.run.as_ref().and_then(|r| r.cgroup.as_deref()))
+        all.of_container(init.pid, shares, self.state.run.as_ref().and_then(|r| r.cgroup.as_deref()))
+    }
+
+    /// How deep its pid namespace is below ours.
+    fn depth(&self, all: &Processes) -> usize {
+        self.state.process().and_then(|init| all.get(init.pid)).map_or(1, Process::depth)
     }
 }
 
@@ -154,7 +161,7 @@ pub struct Asker<'a> {
     engine: &'a Engine,
     host: Host,
     known: Vec<Known>,
-    processes: Vec<Process>,
+    processes: Processes,
 }
 
 impl<'a> Asker<'a> {
@@ -166,7 +173,7 @@ impl<'a> Asker<'a> {
             let state = State::observe(&engine.dirs, &record.id)?;
             known.push(look(engine, record, state, &planned));
         }
-        Ok(Self { engine, host: Host::read(), known, processes: every_process() })
+        Ok(Self { engine, host: Host::read(), known, processes: Processes::read() })
     }
 
     /// What a user id of the host is in containers, of each map once.

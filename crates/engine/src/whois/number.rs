@@ -80,13 +80,15 @@ impl Asker<'_> {
 
     fn number(&self, outside: Outside, ranges: &[Range], sort: &Sort) -> NumberAnswer {
         let id = outside.id;
-        let has_it = |p: &&&crate::top::Process| p.nth(sort.field, 1) == id;
+        let has_it = |p: &&&crate::processes::Process| p.nth(sort.field, 1) == id;
         let mut found = Vec::new();
         let mut told = Vec::new();
         for known in &self.known {
             let Some(there) = (sort.map)(known).to_inside(id) else { continue };
             let members = known.members(&self.processes);
-            let processes: Vec<Running> = members.iter().filter(has_it).map(|p| Running::of(p)).collect();
+            let depth = known.depth(&self.processes);
+            let processes: Vec<Running> =
+                members.iter().filter(has_it).map(|p| Running::of(p, depth)).collect();
             told.extend(processes.iter().map(|p| p.pid));
             let name = (sort.name)(known, there);
             // (where ids are the host's own, every id is in every container: only what is used is told)
@@ -108,7 +110,7 @@ impl Asker<'_> {
             .iter()
             .filter(|p| p.nth(sort.field, 1) == id && !told.contains(&p.pid) && p.pid != me);
         let processes = others.map(|p| Elsewhere {
-            process: Running::of(p),
+            process: Running::of(p, p.depth()),
             inside: super::process::foreign(p.pid, sort.field == "Uid"),
         });
         let whose = |range: &&Range| match &outside.owner {

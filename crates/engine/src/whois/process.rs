@@ -10,7 +10,8 @@ use unroot_idmap::observe;
 use super::{Answer, Asker, Inside, Outside, lines};
 use crate::error::{Error, Result};
 use crate::events::Who;
-use crate::top::{Process, printable};
+use crate::processes::Process;
+use crate::top::printable;
 use crate::users::{RootView, name_of_gid, name_of_uid};
 
 /// Who a process is.
@@ -90,6 +91,7 @@ impl Asker<'_> {
         let process =
             Process::read(pid).ok_or_else(|| Error::not_found(format_args!("{pid}: it has just ended")))?;
         let known = self.container_of(pid);
+        let depth = known.map_or(process.depth(), |k| k.depth(&self.processes));
         let namespace = facts.user_namespace.known();
         let (inside_user, inside_group) = match known {
             Some(k) => {
@@ -120,7 +122,7 @@ impl Asker<'_> {
         let maps = facts.maps.known();
         Ok(Answer::Pid(Box::new(ProcessAnswer {
             pid,
-            inside_pid: process.inner("NSpid").parse().unwrap_or(pid),
+            inside_pid: process.at_depth("NSpid", depth).parse().unwrap_or(pid),
             comm: facts.comm.clone(),
             user: self.outside_user(facts.uid[1]),
             group: self.outside_group(facts.gid[1]),

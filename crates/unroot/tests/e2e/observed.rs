@@ -65,6 +65,9 @@ fn ps_inspect_and_events_say_who_it_is() {
                 .unwrap();
         assert_eq!(json[0]["host_user"], shown(first));
     }
+    // (an ordinary user's container is never in the host's own namespace)
+    let mode = host.unroot(["inspect", "--format", "{{.HostConfig.UsernsMode}}", "a"]).ok();
+    assert_eq!(mode, if is_root() { "" } else { "private" });
     // what has ended has no identity any more
     host.unroot(["stop", "-t", "0", "b"]).ok();
     let gone =
@@ -149,6 +152,33 @@ fn capabilities_over_a_nested_namespace_are_told_apart() {
     assert_eq!(nested[..3], ["root", &shown(outside(5)), "full[nested]"], "{top}");
     let outer = top.lines().find(|l| l.contains("sleep 100")).unwrap();
     assert!(outer.contains("none") && !outer.contains("[nested]"), "{top}");
+}
+
+/// A pid namespace below the container's: numbers are the container's, in which its own ps and kill have them.
+#[test]
+fn numbers_of_processes_in_a_nested_namespace() {
+    let host = Host::new();
+    let script = "unshare -U -r -p -f sleep 98 & sleep 100";
+    let flags = ["run", "-d", "--name", "c", "--network=none", "--security-opt=seccomp=unconfined", IMAGE];
+    host.unroot(flags.iter().chain(&["sh", "-c", script])).ok();
+    let begun = Instant::now();
+    let number = |columns: &[&str]| {
+        let top = host.unroot(["top", "c"].iter().chain(columns)).ok();
+        let line = top.lines().find(|l| l.ends_with("sleep 98") && !l.contains("unshare"))?;
+        Some(line.split_whitespace().take(2).map(str::to_string).collect::<Vec<_>>())
+    };
+    let shown = loop {
+        match number(&["pid", "ppid", "args"]) {
+            Some(shown) => break shown,
+            None => assert!(begun.elapsed() < Duration::from_secs(5), "{}", host.unroot(["top", "c"]).out),
+        }
+    };
+    let ps = "for p in /proc/[0-9]*; do [ \"$(tr '\\0' ' ' <$p/cmdline)\" = 'sleep 98 ' ] && awk '/^NSpid/ {print $2} /^PPid/ {print $2}' $p/status; done; true";
+    let seen = host.unroot(["exec", "c", "sh", "-c", ps]).ok();
+    let seen: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!(seen, [&shown[1], &shown[0]], "{shown:?}");
+    let huser = number(&["user", "huser", "args"]).unwrap();
+    assert_eq!(huser, ["root", &self::shown(outside(0))]);
 }
 
 #[test]
