@@ -34,7 +34,7 @@ pub fn map_text(map: &IdMap) -> String {
 impl Identity {
     /// Of a process. `around` are the maps of the engine's user namespace to the host, if this process has entered it.
     pub fn of(pid: u32, around: Option<&IdMaps>) -> Option<Self> {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let status = unroot_sys::path::read_proc(&format!("/proc/{pid}/status")).ok()?;
         let second = |name: &str| -> Option<u32> {
             let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
             line.split_whitespace().nth(1)?.parse().ok()

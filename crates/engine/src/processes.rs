@@ -5,29 +5,46 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
+use unroot_sys::path::read_proc;
+
 /// A process.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
-    pub(crate) comm: String,
+    parent: u32,
+    depth: usize,
     status: String,
-    stat: Vec<String>,
+    stat: OnceCell<(String, Vec<String>)>,
     pid_namespace: OnceCell<Option<PathBuf>>,
 }
 
 impl Process {
     /// Reads one; none if it has gone.
     pub(crate) fn read(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let stat = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
-        let (open, close) = (stat.find('(')?, stat.rfind(')')?);
-        Some(Self {
-            pid,
-            comm: stat[open + 1..close].to_string(),
-            status,
-            stat: stat[close + 2..].split_whitespace().map(str::to_string).collect(),
-            pid_namespace: OnceCell::new(),
+        let status = read_proc(&format!("/proc/{pid}/status")).ok()?;
+        let mut process =
+            Self { pid, parent: 0, depth: 0, status, stat: OnceCell::new(), pid_namespace: OnceCell::new() };
+        process.parent = process.nth("PPid", 0);
+        process.depth = process.field("NSpid").split_whitespace().count();
+        Some(process)
+    }
+
+    /// What it calls itself, and the fields of proc_pid_stat(5) from 3 on.
+    fn of_stat(&self) -> &(String, Vec<String>) {
+        self.stat.get_or_init(|| {
+            let text = read_proc(&format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+            let name = text.find('(').zip(text.rfind(')'));
+            let Some((comm, rest)) = name.and_then(|(a, b)| Some((text.get(a + 1..b)?, text.get(b + 1..)?)))
+            else {
+                return Default::default();
+            };
+            (comm.to_string(), rest.split_whitespace().map(str::to_string).collect())
         })
+    }
+
+    /// What it calls itself.
+    pub(crate) fn comm(&self) -> &str {
+        &self.of_stat().0
     }
 
     /// Of proc_pid_status(5).
@@ -44,12 +61,12 @@ impl Process {
 
     /// Field of proc_pid_stat(5), counted from 3 on as there.
     pub(crate) fn stat(&self, n: usize) -> i64 {
-        self.stat.get(n - 3).and_then(|v| v.parse().ok()).unwrap_or(0)
+        self.of_stat().1.get(n - 3).and_then(|v| v.parse().ok()).unwrap_or(0)
     }
 
     /// R, S, Z ...
     pub(crate) fn state(&self) -> String {
-        self.stat.first().cloned().unwrap_or_default()
+        self.of_stat().1.first().cloned().unwrap_or_default()
     }
 
     /// Its number in the namespace that is so deep below ours; in the one it is in, if that is higher.
@@ -60,7 +77,12 @@ impl Process {
 
     /// How deep its pid namespace is below ours, which is 1.
     pub(crate) fn depth(&self) -> usize {
-        self.field("NSpid").split_whitespace().count()
+        self.depth
+    }
+
+    /// Its parent on the host.
+    pub(crate) fn parent(&self) -> u32 {
+        self.parent
     }
 
     fn pid_namespace(&self) -> Option<&PathBuf> {
@@ -94,12 +116,12 @@ impl Processes {
     }
 
     fn descends(&self, process: &Process, ancestor: u32) -> bool {
-        let parents = std::iter::successors(Some(process), |p| self.get(p.stat(4) as u32));
+        let parents = std::iter::successors(Some(process), |p| self.get(p.parent));
         parents.take(64).any(|p| p.pid == ancestor)
     }
 
     /// Those processes of a container: those of its pid namespace and of those below; with the host's pid namespace,
-    /// those of its cgroup, or that descend from its first process.
+    /// those of its cgroup, or that descend from its first process or see the same mounts (`exec`).
     pub(crate) fn of_container(
         &self,
         init: u32,
@@ -108,12 +130,13 @@ impl Processes {
     ) -> Vec<&Process> {
         let members = cgroup.filter(|_| shares_host_pids);
         let members = members.and_then(|c| unroot_cgroup::Cgroup::open(c.as_ref())).map(|c| c.processes());
+        let mounts = mount_namespace(init).filter(|_| shares_host_pids && members.is_none());
         let first = self.get(init);
         let depth = first.map_or(1, Process::depth);
         let namespace = first.and_then(Process::pid_namespace);
         let is_member = |p: &&Process| match (shares_host_pids, &members) {
             (true, Some(members)) => members.contains(&p.pid),
-            (true, None) => self.descends(p, init),
+            (true, None) => self.descends(p, init) || (mounts.is_some() && mount_namespace(p.pid) == mounts),
             (false, _) => match p.depth() {
                 own if own < depth => false,
                 own if own == depth => namespace.is_some() && p.pid_namespace() == namespace,
@@ -124,4 +147,8 @@ impl Processes {
         found.sort_by_key(|p| p.pid);
         found
     }
+}
+
+fn mount_namespace(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
 }

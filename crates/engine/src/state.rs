@@ -56,11 +56,10 @@ struct Stat {
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = text.iter().rposition(|&b| b == b')')? + 2;
-    let fields: Vec<&[u8]> = text[after_name..].split(|&b| b == b' ').collect();
-    let start_time = std::str::from_utf8(fields.get(19)?).ok()?.parse().ok()?;
-    Some(Stat { state: *fields.first()?.first()?, start_time })
+    let text = unroot_sys::path::read_proc(&format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?.bytes().next()?;
+    Some(Stat { state, start_time: fields.nth(18)?.parse().ok()? })
 }
 
 /// A container's life from start to exit: `state.json`.

@@ -186,7 +186,7 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
         "hpid" => p.pid.to_string(),
         "ppid" => parent_inside(p, context.depth),
         "pgid" => p.at_depth("NSpgid", context.depth),
-        "comm" => printable(&p.comm),
+        "comm" => printable(p.comm()),
         "args" | "command" => arguments(p),
         "capamb" => context.capabilities(p, "CapAmb"),
         "capbnd" => context.capabilities(p, "CapBnd"),
@@ -219,7 +219,7 @@ fn value(descriptor: &str, p: &Process, context: &Context) -> String {
 
 /// The parent's number in the container; 0 if it is outside.
 fn parent_inside(p: &Process, depth: usize) -> String {
-    Process::read(p.stat(4) as u32)
+    Process::read(p.parent())
         .filter(|parent| p.at_depth("NSpid", depth) != "1" && parent.depth() >= depth)
         .map_or("0".into(), |parent| parent.at_depth("NSpid", depth))
 }
@@ -228,7 +228,7 @@ fn arguments(p: &Process) -> String {
     let raw = fs::read(format!("/proc/{}/cmdline", p.pid)).unwrap_or_default();
     let text = String::from_utf8_lossy(&raw).trim_end_matches('\0').replace('\0', " ");
     match text.is_empty() {
-        true => format!("[{}]", printable(&p.comm)),
+        true => format!("[{}]", printable(p.comm())),
         false => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
     }
 }

@@ -141,7 +141,7 @@ impl RootView {
             ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH,
         )
         .ok()?;
-        let mut data = Vec::new();
+        let mut data = Vec::with_capacity(4096);
         File::from(file).take(MAX_FILE).read_to_end(&mut data).ok()?;
         Some(data)
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 use unroot_idmap::{IdMaps, observe};
 use unroot_sys::ns;
+use unroot_sys::path::read_proc;
 
 use crate::mounts::{self, Mount};
 
@@ -181,7 +182,7 @@ impl Facts {
     }
 
     fn read(pid: u32) -> std::io::Result<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let status = read_proc(&format!("/proc/{pid}/status"))?;
         let field = |name: &str| {
             status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':')).map_or("", str::trim)
         };
@@ -402,7 +403,7 @@ pub fn supervisor(pid: u32) -> Option<Supervisor> {
         let stat = fs::read(format!("/proc/{at}/stat")).ok()?;
         let stat = String::from_utf8_lossy(&stat).into_owned();
         at = stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok().filter(|p| *p > 1)?;
-        let status = fs::read_to_string(format!("/proc/{at}/status")).ok()?;
+        let status = read_proc(&format!("/proc/{at}/status")).ok()?;
         let uid =
             status.lines().find_map(|l| l.strip_prefix("Uid:"))?.split_whitespace().nth(1)?.parse().ok()?;
         let words = fs::read(format!("/proc/{at}/cmdline")).unwrap_or_default();

@@ -1,8 +1,10 @@
 //! The host's names for its ids: from the host's /etc/passwd and /etc/group, else from its NSS through getent(1).
 //! Never from an image.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// The host's name for a user id.
 pub fn host_user(uid: u32) -> Option<String> {
@@ -24,20 +26,40 @@ pub fn passwd_line(key: &str) -> Option<String> {
     text.lines().find(of_file).map(str::to_string).or_else(|| getent("passwd", key))
 }
 
-fn name_of(database: &str, id: u32) -> Option<String> {
-    let id = id.to_string();
+fn name_of(database: &'static str, id: u32) -> Option<String> {
+    let number = id.to_string();
     let text = fs::read_to_string(format!("/etc/{database}")).unwrap_or_default();
-    let line = text.lines().find(|line| line.split(':').nth(2) == Some(&id)).map(str::to_string);
-    let line = line.or_else(|| has_other_sources(database).then(|| getent(database, &id)).flatten())?;
-    line.split(':').next().map(str::to_string)
+    let line = text.lines().find(|line| line.split(':').nth(2) == Some(&number));
+    let name = |line: &str| line.split(':').next().map(str::to_string);
+    line.map_or_else(|| asked(database, id, || name(&getent(database, &number)?)), name)
 }
 
-/// nsswitch.conf(5) names more than the files that we have read.
-fn has_other_sources(database: &str) -> bool {
-    let text = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
-    text.lines().filter_map(|line| line.strip_prefix(database)?.trim_start().strip_prefix(':')).any(
-        |sources| sources.split_whitespace().any(|s| !matches!(s, "files" | "compat") && !s.starts_with('[')),
-    )
+/// What the name service said of an id: it takes a process to ask it.
+fn asked(database: &'static str, id: u32, ask: impl FnOnce() -> Option<String>) -> Option<String> {
+    static SAID: Mutex<BTreeMap<(&str, u32), Option<String>>> = Mutex::new(BTreeMap::new());
+    let sources = sources(&fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(), database);
+    if sources.is_empty() || (sources == ["systemd"] && is_subordinate(id)) {
+        return None;
+    }
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    said.entry((database, id)).or_insert_with(ask).clone()
+}
+
+/// What nsswitch.conf(5) names beside the files that we have read.
+fn sources(text: &str, database: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(database)?.trim_start().strip_prefix(':'));
+    let words = lines.flat_map(str::split_whitespace);
+    words.filter(|s| !matches!(*s, "files" | "compat") && !s.starts_with('[')).map(str::to_string).collect()
+}
+
+/// It is given away in /etc/subuid: systemd's own users (nss-systemd(8)) are elsewhere.
+fn is_subordinate(id: u32) -> bool {
+    let text = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    text.lines().any(|line| {
+        let mut fields = line.split(':').skip(1).map_while(|f| f.trim().parse::<u32>().ok());
+        let (first, count) = (fields.next(), fields.next());
+        first.zip(count).is_some_and(|(first, count)| id.checked_sub(first).is_some_and(|n| n < count))
+    })
 }
 
 fn getent(database: &str, key: &str) -> Option<String> {
@@ -57,6 +79,13 @@ fn getent(database: &str, key: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn sources_beside_the_files() {
+        let text = "# passwd: nis\npasswd:  files [NOTFOUND=return] systemd sss\ngroup: files\n";
+        assert_eq!(super::sources(text, "passwd"), ["systemd", "sss"]);
+        assert!(super::sources(text, "group").is_empty());
+    }
+
     #[test]
     fn root_is_root() {
         assert_eq!(super::host_user(0).as_deref(), Some("root"));

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use unroot_sys::ns::setns;
+use unroot_sys::path::read_proc;
 use unroot_sys::process::{Fork, Namespace, exit_now, fork};
 
 use crate::{Error, IdMap, IdMaps};
@@ -18,7 +19,7 @@ pub fn maps_of(pid: &str) -> Result<IdMaps, Error> {
 
 fn read(pid: &str, file: &str) -> Result<IdMap, Error> {
     let path = format!("/proc/{pid}/{file}");
-    let text = fs::read_to_string(&path).map_err(|e| Error::Invalid(format!("read {path}: {e}")))?;
+    let text = read_proc(&path).map_err(|e| Error::Invalid(format!("read {path}: {e}")))?;
     IdMap::parse(&text)
 }
 

@@ -1,5 +1,7 @@
-//! openat2(2) as it has to be called.
+//! openat2(2) as it has to be called, and files of /proc.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -23,4 +25,11 @@ pub fn openat2<P: Arg + Copy>(
         }
     }
     rustix::fs::openat2(directory, path, flags, mode, resolve)
+}
+
+/// Reads a file of /proc. Those say that they are empty, and who does not know better reads them in many small pieces.
+pub fn read_proc(path: &str) -> io::Result<String> {
+    let mut data = Vec::with_capacity(4096);
+    File::open(path)?.read_to_end(&mut data)?;
+    Ok(String::from_utf8(data).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }

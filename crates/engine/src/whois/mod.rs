@@ -8,6 +8,9 @@ mod number;
 mod path;
 mod process;
 
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
 use serde::Serialize;
 use unroot_explain::Host;
 use unroot_explain::host::Owner;
@@ -119,7 +122,7 @@ impl Running {
         Self {
             pid: process.pid,
             inside_pid: process.at_depth("NSpid", depth).parse().unwrap_or(process.pid),
-            comm: printable(&process.comm),
+            comm: printable(process.comm()),
         }
     }
 }
@@ -130,17 +133,26 @@ struct Known {
     state: State,
     /// Inside -> host: as the kernel shows it while it runs, else as it would be.
     maps: IdMaps,
-    passwd: String,
-    group: String,
+    /// Where its files are, the top-most first.
+    layers: Vec<PathBuf>,
+    passwd: OnceCell<String>,
+    group: OnceCell<String>,
 }
 
 impl Known {
     fn user(&self, uid: u32) -> Option<String> {
-        name_of_uid(&self.passwd, uid).map(|name| printable(&name))
+        let passwd = self.passwd.get_or_init(|| self.text("/etc/passwd"));
+        name_of_uid(passwd, uid).map(|name| printable(&name))
     }
 
     fn group(&self, gid: u32) -> Option<String> {
-        name_of_gid(&self.group, gid).map(|name| printable(&name))
+        let group = self.group.get_or_init(|| self.text("/etc/group"));
+        name_of_gid(group, gid).map(|name| printable(&name))
+    }
+
+    fn text(&self, path: &str) -> String {
+        let data = RootView::new(&self.layers).read(path).unwrap_or_default();
+        String::from_utf8_lossy(&data).into_owned()
     }
 
     fn members<'a>(&self, all: &'a Processes) -> Vec<&'a Process> {
@@ -161,7 +173,7 @@ pub struct Asker<'a> {
     engine: &'a Engine,
     host: Host,
     known: Vec<Known>,
-    processes: Processes,
+    processes: OnceCell<Processes>,
 }
 
 impl<'a> Asker<'a> {
@@ -173,7 +185,11 @@ impl<'a> Asker<'a> {
             let state = State::observe(&engine.dirs, &record.id)?;
             known.push(look(engine, record, state, &planned));
         }
-        Ok(Self { engine, host: Host::read(), known, processes: Processes::read() })
+        Ok(Self { engine, host: Host::read(), known, processes: OnceCell::new() })
+    }
+
+    fn processes(&self) -> &Processes {
+        self.processes.get_or_init(Processes::read)
     }
 
     /// What a user id of the host is in containers, of each map once.
@@ -208,7 +224,7 @@ impl<'a> Asker<'a> {
 
     /// The container of this engine that a process is in.
     fn container_of(&self, pid: u32) -> Option<&Known> {
-        self.known.iter().find(|k| k.members(&self.processes).iter().any(|p| p.pid == pid))
+        self.known.iter().find(|k| k.members(self.processes()).iter().any(|p| p.pid == pid))
     }
 }
 
@@ -219,17 +235,15 @@ fn look(engine: &Engine, record: Record, state: State, planned: &IdMaps) -> Know
         Some(own) => own.compose(planned),
         None => planned.clone(),
     });
-    let view = match live {
-        Some(init) => RootView::new(&[format!("/proc/{}/root", init.pid).into()]),
+    let layers = match live {
+        Some(init) => vec![format!("/proc/{}/root", init.pid).into()],
         None => {
             let image = record.image.as_ref().and_then(|i| engine.store.image_by_id(&i.id).ok().flatten());
             let lower = image.map(|i| engine.store.lower_dirs(&i)).unwrap_or_default();
-            let upper = engine.dirs.container(&record.id).join("upper");
-            RootView::new(&std::iter::once(upper).chain(lower).collect::<Vec<_>>())
+            std::iter::once(engine.dirs.container(&record.id).join("upper")).chain(lower).collect()
         }
     };
-    let text = |path: &str| String::from_utf8_lossy(&view.read(path).unwrap_or_default()).into_owned();
-    Known { passwd: text("/etc/passwd"), group: text("/etc/group"), record, state, maps }
+    Known { record, state, maps, layers, passwd: OnceCell::new(), group: OnceCell::new() }
 }
 
 /// `0:1000:1`, a text a line of the map.

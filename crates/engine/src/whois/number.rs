@@ -85,8 +85,8 @@ impl Asker<'_> {
         let mut told = Vec::new();
         for known in &self.known {
             let Some(there) = (sort.map)(known).to_inside(id) else { continue };
-            let members = known.members(&self.processes);
-            let depth = known.depth(&self.processes);
+            let members = known.members(self.processes());
+            let depth = known.depth(self.processes());
             let processes: Vec<Running> =
                 members.iter().filter(has_it).map(|p| Running::of(p, depth)).collect();
             told.extend(processes.iter().map(|p| p.pid));
@@ -106,7 +106,7 @@ impl Asker<'_> {
         found.sort_by_key(|c| (c.processes.is_empty(), c.name.is_none()));
         let me = std::process::id();
         let others = self
-            .processes
+            .processes()
             .iter()
             .filter(|p| p.nth(sort.field, 1) == id && !told.contains(&p.pid) && p.pid != me);
         let processes = others.map(|p| Elsewhere {

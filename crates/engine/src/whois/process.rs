@@ -67,6 +67,14 @@ fn names_in(pid: u32) -> (String, String) {
 
 /// What the user (or the group) of a process is in its container of another engine; none if it is in none.
 pub(super) fn foreign(pid: u32, users: bool) -> Option<Inside> {
+    // (who sees what we see, and whom we see, is in no container)
+    let shares = |kind: &str| {
+        let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{kind}")).ok();
+        of(&pid.to_string()).is_some_and(|namespace| Some(namespace) == of("self"))
+    };
+    if shares("mnt") && shares("pid") {
+        return None;
+    }
     let keeper = supervisor(pid)?;
     let process = Process::read(pid)?;
     let maps = observe::maps_of(&pid.to_string()).ok()?;
@@ -91,7 +99,7 @@ impl Asker<'_> {
         let process =
             Process::read(pid).ok_or_else(|| Error::not_found(format_args!("{pid}: it has just ended")))?;
         let known = self.container_of(pid);
-        let depth = known.map_or(process.depth(), |k| k.depth(&self.processes));
+        let depth = known.map_or(process.depth(), |k| k.depth(self.processes()));
         let namespace = facts.user_namespace.known();
         let (inside_user, inside_group) = match known {
             Some(k) => {

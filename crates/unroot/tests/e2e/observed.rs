@@ -120,6 +120,12 @@ fn processes_in_the_hosts_pid_namespace() {
     let row: Vec<&str> = top.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row[..3], ["sync", &shown(outside(5)), &pid], "{top}");
     assert_eq!(top.lines().count(), 2, "{top}");
+    // another user's, by exec
+    host.unroot(["exec", "-d", "-u", "app", "c", "sleep", "97"]).ok();
+    let top = host.unroot(["top", "c", "user", "huser", "args"]).ok();
+    let row: Vec<&str> = top.lines().find(|l| l.ends_with("sleep 97")).unwrap().split_whitespace().collect();
+    assert_eq!(row[..2], ["app", &shown(outside(1000))], "{top}");
+    assert_eq!(top.lines().count(), 3, "{top}");
 }
 
 #[test]
