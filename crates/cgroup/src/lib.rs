@@ -95,7 +95,13 @@ pub fn enter_scope(uid: u32, scope: &systemd::Scope<'_>) -> Result<bool, Error> 
     }
     let Some(mut manager) = systemd::Manager::of_user(uid) else { return Ok(false) };
     let failed = |error| Error::Io { call: format!("systemd: start {}", scope.name), error };
-    manager.start_scope(scope).map_err(failed)?;
+    match manager.start_scope(scope) {
+        // (others of its pod may be in it)
+        Err(error) if scope.shared => {
+            return join_shared(&mut manager, scope.name).map(|()| true).map_err(|_| failed(error));
+        }
+        other => other.map_err(failed)?,
+    }
     let Some(own) = own() else { return Ok(false) };
     // controllers are given to children by groups without processes
     let supervisor = own.join(SUPERVISOR);
@@ -113,18 +119,46 @@ pub fn enter_scope(uid: u32, scope: &systemd::Scope<'_>) -> Result<bool, Error> 
     Ok(true)
 }
 
+/// Joins a scope that somebody else has just made, once its supervisor's group is there.
+fn join_shared(manager: &mut systemd::Manager, name: &str) -> io::Result<()> {
+    let mut last = Ok(());
+    for _ in 0..50 {
+        last = manager.join_scope(name, &format!("/{SUPERVISOR}"));
+        if last.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    last
+}
+
 /// A process that hangs in the kernel is frozen when it comes back from there.
 const FREEZE_MILLISECONDS: u32 = 10_000;
 
 /// The group of the supervisor in a container's scope.
 const SUPERVISOR: &str = "supervisor";
 
+/// Groups whose names begin so are pods': those of their containers are in them, and the last one takes it along.
+pub const POD_PREFIX: &str = "unroot-pod-";
+
+/// The group of a pod.
+#[derive(Debug)]
+pub struct Pod<'a> {
+    /// [`POD_PREFIX`] and its id.
+    pub name: &'a str,
+    /// Where it is, if it is there already.
+    pub place: Option<&'a Path>,
+    /// Limits of all its containers together.
+    pub settings: &'a [Setting],
+}
+
 impl Cgroup {
     /// Moves this process beside the container in its scope, if it is in one, so that it may make processes there.
     pub fn approach(&self, uid: u32) -> Result<(), Error> {
-        let scope = self.path.parent().and_then(Path::file_name).and_then(|n| n.to_str());
-        let Some(scope) = scope.filter(|s| s.ends_with(".scope")) else { return Ok(()) };
-        if own().is_some_and(|own| own.parent() == self.path.parent()) {
+        let is_scope = |p: &&Path| p.extension().is_some_and(|e| e == "scope");
+        let Some(place) = self.path.ancestors().skip(1).take(2).find(is_scope) else { return Ok(()) };
+        let Some(scope) = place.file_name().and_then(|n| n.to_str()) else { return Ok(()) };
+        if own().is_some_and(|own| own.parent() == Some(place)) {
             return Ok(());
         }
         let Some(mut manager) = systemd::Manager::of_user(uid) else { return Ok(()) };
@@ -137,18 +171,47 @@ impl Cgroup {
     pub fn create(parent: Option<&str>, id: &str) -> Result<Option<Self>, Error> {
         for place in places(parent)? {
             let path = place.join(name_of(id));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(Some(Self { path })),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(Some(Self { path })),
-                Err(_) => {}
+            if made(&path) {
+                return Ok(Some(Self { path }));
             }
         }
         Ok(None)
     }
 
-    /// One that a container has left whose supervisor was killed before it could say where it is.
-    pub fn lost(parent: Option<&str>, id: &str) -> Option<Self> {
-        places(parent).ok()?.into_iter().find_map(|place| Self::open(&place.join(name_of(id))))
+    /// Makes a group for a container of a pod, in the pod's, which is made as well if it is not there. `parent` is the
+    /// pod's.
+    pub fn create_in(pod: &Pod<'_>, parent: Option<&str>, id: &str) -> Result<Option<Self>, Error> {
+        let places = match pod.place {
+            Some(place) => vec![place.to_path_buf()],
+            None => places(parent)?.into_iter().map(|place| place.join(pod.name)).collect(),
+        };
+        for place in places {
+            // (the last container of the pod may just take it along)
+            for _ in 0..20 {
+                if !made(&place) {
+                    break;
+                }
+                let group = Self { path: place.clone() };
+                group.apply(pod.settings).inspect_err(|_| drop(fs::remove_dir(&place)))?;
+                let controllers = fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
+                for controller in controllers.split_whitespace() {
+                    let _ = fs::write(place.join("cgroup.subtree_control"), format!("+{controller}"));
+                }
+                let path = place.join(name_of(id));
+                if made(&path) {
+                    return Ok(Some(Self { path }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// One that a container has left whose supervisor was killed before it could say where it is; `pod` is its pod's id.
+    pub fn lost(parent: Option<&str>, pod: Option<&str>, id: &str) -> Option<Self> {
+        let pod = pod.map(|pod| format!("{POD_PREFIX}{pod}"));
+        let below = |place: PathBuf| [pod.as_ref().map(|pod| place.join(pod)), Some(place)];
+        let mut all = places(parent).ok()?.into_iter().flat_map(below).flatten();
+        all.find_map(|place| Self::open(&place.join(name_of(id))))
     }
 
     /// One that is there.
@@ -251,15 +314,35 @@ impl Cgroup {
         let mut last = None;
         for _ in 0..200 {
             match remove_tree(&self.path) {
-                Ok(()) => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(e) => last = Some(e),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => last = Some(e),
+                _ => {
+                    self.leave_pod();
+                    return Ok(());
+                }
             }
             let _ = fs::write(self.path.join("cgroup.kill"), "1");
             std::thread::sleep(Duration::from_millis(5));
         }
         let error = last.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
         Err(Error::Io { call: format!("rmdir {}", self.path.display()), error })
+    }
+
+    /// A pod's group that has no others in it goes, too.
+    fn leave_pod(&self) {
+        let is_pod = |p: &&Path| {
+            p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(POD_PREFIX.as_bytes()))
+        };
+        if let Some(pod) = self.path.parent().filter(is_pod) {
+            let _ = fs::remove_dir(pod);
+        }
+    }
+}
+
+/// A directory is there.
+fn made(dir: &Path) -> bool {
+    match fs::create_dir(dir) {
+        Ok(()) => true,
+        Err(e) => e.kind() == io::ErrorKind::AlreadyExists,
     }
 }
 

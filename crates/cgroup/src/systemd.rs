@@ -27,6 +27,8 @@ pub struct Scope<'a> {
     pub name: &'a str,
     /// For people.
     pub description: &'a str,
+    /// Several supervisors are in it, those of a pod: it may be there already.
+    pub shared: bool,
     /// Below another slice than the usual one.
     pub slice: Option<&'a str>,
     /// How systemd asks its processes to end, when the scope is stopped or the host goes down.

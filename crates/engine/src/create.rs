@@ -23,10 +23,12 @@ use crate::state::State;
 use crate::users::{self, RootView};
 use crate::volumes::NewVolume;
 
-/// Its maker lives and holds its lock.
+/// The maker of a container or a pod lives and holds its lock.
 pub fn is_being_made(dirs: &Dirs, id: &str) -> bool {
-    let Ok(dir) = File::open(dirs.containers().join(format!(".{id}"))) else { return false };
-    flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err()
+    [dirs.containers(), dirs.pods()].iter().any(|place| {
+        let Ok(dir) = File::open(place.join(format!(".{id}"))) else { return false };
+        flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err()
+    })
 }
 
 /// The lock of a directory that a killed process has left, if it is one.
@@ -62,6 +64,7 @@ impl Engine {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Created> {
+        let pod = self.join_pod(&mut spec)?;
         let joined = self.joined(&mut spec)?;
         let namespace = self.enter_beside(joined.as_ref(), crate::userns::path_of_mode(&spec))?.clone();
         if let Some(name) = &spec.name {
@@ -73,6 +76,7 @@ impl Engine {
                 check_root(path)?;
                 None
             }
+            Root::Empty => None,
         };
         self.take_volumes(&mut spec)?;
         let id = names::new_id()?;
@@ -97,6 +101,7 @@ impl Engine {
         {
             self.remove(&old, true, Some(0), true)?;
         }
+        let _pod = self.hold_pod(pod.as_ref())?;
         let temporary = self.dirs.containers().join(format!(".{id}"));
         let (maps, default_user) = (chosen.maps.clone(), chosen.default_user);
         let settled = Settled { id: &id, maps, default_user, ports, config: &config };
@@ -213,6 +218,13 @@ impl Engine {
             {
                 self.enter()?;
                 crate::remove::remove_run(&self.dirs.run_container(id))?;
+                crate::remove::remove_tree(&entry.path())?;
+            }
+        }
+        for entry in fs::read_dir(self.dirs.pods()).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b".")
+                && let Some(_lock) = left_over(&entry.path())
+            {
                 crate::remove::remove_tree(&entry.path())?;
             }
         }

@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
+use crate::engine::Engine;
+use crate::error::Result;
 use crate::record::Record;
 use crate::spec::Namespace;
+use crate::state::State;
 
 /// Who needs whom, by id.
 pub struct Dependents(HashMap<String, Vec<String>>);
@@ -35,6 +38,18 @@ impl Dependents {
         }
         all.reverse();
         all
+    }
+}
+
+impl Engine {
+    /// A container that this one needs and that runs: in its user namespace is where this one has to be.
+    pub(crate) fn needed_that_runs(&self, record: &Record) -> Result<Option<Record>> {
+        for id in needs(record) {
+            if State::observe(&self.dirs, id)?.is_live() {
+                return Record::read(&self.dirs, id);
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -22,6 +22,7 @@ use crate::hooks::{Hooks, Stage};
 use crate::identity::{HostNames, map_text};
 use crate::limits;
 use crate::lock::Lock;
+use crate::pod::PodGroup;
 use crate::record::Record;
 use crate::remove::{Leftover, NETNS};
 use crate::spec::{FORMAT, Restart};
@@ -65,6 +66,8 @@ pub struct Launch {
     pub preserved_fds: Vec<u32>,
     /// Volumes that get their first files by this start.
     pub filled: Vec<String>,
+    /// The control group of its pod, if it is to be in it.
+    pub pod: Option<PodGroup>,
     /// Rows and columns of its terminal, from its first moment on.
     pub window: Option<(u16, u16)>,
 }
@@ -154,24 +157,32 @@ impl Launch {
         let cgroup = match limits.cgroups.as_deref() {
             Some("disabled" | "no-conmon") if settings.iter().all(|s| !s.required) => None,
             _ => {
-                let parent = limits.cgroup_parent.as_deref();
+                let pod = self.pod.as_ref();
+                let parent = pod.map_or(limits.cgroup_parent.as_deref(), |p| p.parent.as_deref());
+                let limited =
+                    || settings.iter().chain(pod.map_or(&[][..], |p| &p.settings)).any(|s| s.required);
                 let slice = parent.filter(|p| p.ends_with(".slice"));
                 let entered = match self.scopes && restarts == 0 && (parent.is_none() || slice.is_some()) {
                     true => self.enter_scope(slice),
                     false => Ok(false),
                 };
                 let entered = match entered {
-                    Err(error) if slice.is_some() || settings.iter().any(|s| s.required) => {
+                    Err(error) if slice.is_some() || limited() => {
                         return Err(Error::engine(error));
                     }
                     other => other.inspect_err(|e| log::info!("{e}")).unwrap_or(false),
                 };
                 let parent = parent.filter(|_| !entered && slice.is_none());
-                Cgroup::create(parent, &self.record.id).map_err(Error::engine)?
+                match pod {
+                    None => Cgroup::create(parent, &self.record.id),
+                    Some(pod) => Cgroup::create_in(&pod.as_group(), parent, &self.record.id),
+                }
+                .map_err(limit_error)?
             }
         };
+        let of_pod = self.pod.iter().flat_map(|p| &p.settings);
         if cgroup.is_none()
-            && let Some(setting) = settings.iter().find(|s| s.required)
+            && let Some(setting) = settings.iter().chain(of_pod).find(|s| s.required)
         {
             let text = format!(
                 "the limit {}={} cannot be applied: there is no cgroup v2 directory that this user may write to",
@@ -190,7 +201,7 @@ impl Launch {
         settings: &[unroot_cgroup::Setting],
     ) -> Result<()> {
         if let Some(group) = group {
-            group.apply(settings).map_err(|e| Error::engine(format_args!("{e}\nhint: {DELEGATION_HINT}")))?;
+            group.apply(settings).map_err(limit_error)?;
         }
         if !self.engine_is_host {
             return Ok(());
@@ -202,13 +213,18 @@ impl Launch {
 
     fn enter_scope(&self, slice: Option<&str>) -> std::result::Result<bool, unroot_cgroup::Error> {
         let seconds = self.record.spec.life.stop_timeout.unwrap_or(crate::stop::TIMEOUT);
+        let (name, description) = match &self.pod {
+            None => (format!("unroot-{}", self.record.id), format!("container {}", self.record.name)),
+            Some(pod) => (pod.name.clone(), format!("pod of container {}", self.record.name)),
+        };
         unroot_cgroup::enter_scope(
             self.uid,
             &Scope {
-                name: &format!("unroot-{}.scope", self.record.id),
-                description: &format!("container {}", self.record.name),
+                name: &format!("{name}.scope"),
+                description: &description,
+                shared: self.pod.is_some(),
                 slice,
-                stop_signal: self.stop_signal,
+                stop_signal: if self.pod.is_some() { 15 } else { self.stop_signal },
                 stop_timeout: Duration::from_secs(seconds.into()),
             },
         )
@@ -467,6 +483,13 @@ impl Made {
     }
 }
 
+fn limit_error(error: unroot_cgroup::Error) -> Error {
+    match error {
+        unroot_cgroup::Error::Limit { .. } => Error::engine(format_args!("{error}\nhint: {DELEGATION_HINT}")),
+        other => Error::engine(other),
+    }
+}
+
 fn runtime_error(error: unroot_runtime::Error) -> Error {
     match error {
         unroot_runtime::Error::Start(start) => {
@@ -539,6 +562,9 @@ pub fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again:
     Report::end(dirs, record);
     dirs.events.emit(Event { exit_code: Some(exit.code), ..Event::of_container("died", record) });
     dirs.events.container("cleanup", record);
+    if record.spec.pod.is_some() && !again {
+        let _ = crate::pod::after_exit(dirs, record).inspect_err(|e| log::warn!("{e}"));
+    }
     let lock = record.spec.remove.then(|| Lock::take(dirs, &record.id).ok()).flatten()?;
     // (somebody else may have started it meanwhile: then it is theirs)
     if State::observe(dirs, &record.id).is_ok_and(|s| s.is_live()) {

@@ -34,6 +34,7 @@ mod netfiles;
 pub mod own;
 pub mod pause;
 pub mod plan;
+pub mod pod;
 mod processes;
 pub mod push;
 pub mod record;
@@ -62,6 +63,7 @@ use std::sync::OnceLock;
 
 pub use engine::Engine;
 pub use error::{Context, Error, ErrorKind, Result};
+pub use pod::Pod;
 pub use record::Record;
 pub use state::{State, Status};
 

@@ -35,12 +35,12 @@ pub fn write(
         Ok(())
     };
     if spec.network.dns.iter().all(|d| d != "none") {
-        put("resolv.conf", "/etc/resolv.conf", &resolver(record, network), 0o644)?;
+        put("resolv.conf", "/etc/resolv.conf", &resolver(engine, record, network)?, 0o644)?;
     }
     if !spec.network.no_hosts {
         put("hosts", "/etc/hosts", &hosts_text(engine, record, network, view)?, 0o644)?;
     }
-    let host_name = host_name_of(record);
+    let host_name = host_name_of(engine, record);
     if !spec.process.no_hostname {
         put("hostname", "/etc/hostname", &format!("{host_name}\n"), 0o644)?;
     }
@@ -129,15 +129,19 @@ fn own(record: &Record, path: &Path) {
     }
 }
 
-fn host_name_of(record: &Record) -> String {
+/// The name of a container's host: its own, the host's, or that of the container whose uts namespace it is in.
+pub fn host_name_of(engine: &Engine, record: &Record) -> String {
     match (&record.spec.process.hostname, &record.spec.namespaces.uts) {
         (Some(name), _) => name.clone(),
         (None, Namespace::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        (None, Namespace::Container(other)) if *other != record.id => {
+            engine.find(other).map_or_else(|_| record.short_id().to_string(), |r| host_name_of(engine, &r))
+        }
         (None, _) => record.short_id().to_string(),
     }
 }
 
-fn resolver(record: &Record, network: &Mode) -> String {
+fn resolver(engine: &Engine, record: &Record, network: &Mode) -> Result<String> {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     // systemd-resolved's stub is on the host's loopback; its own file has the servers behind it
     let behind = || fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
@@ -145,7 +149,15 @@ fn resolver(record: &Record, network: &Mode) -> String {
     let shares_loopback = *network == Mode::Host;
     let host = if stub && !shares_loopback { behind().unwrap_or(host) } else { host };
     let dns = &record.spec.network;
-    resolv_conf(&Resolv {
+    let is_own = !(dns.dns.is_empty() && dns.dns_search.is_empty() && dns.dns_options.is_empty());
+    // (who shares a network has its name servers, too, but for what it was given itself)
+    if let (Mode::Container(other), false) = (network, is_own)
+        && let Ok(theirs) =
+            fs::read_to_string(engine.dirs.run_container(&engine.find(other)?.id).join("resolv.conf"))
+    {
+        return Ok(theirs);
+    }
+    Ok(resolv_conf(&Resolv {
         host: &host,
         servers: &dns.dns,
         search: &dns.dns_search,
@@ -157,7 +169,7 @@ fn resolver(record: &Record, network: &Mode) -> String {
             _ => None,
         },
         shares_loopback,
-    })
+    }))
 }
 
 fn hosts_text(engine: &Engine, record: &Record, network: &Mode, view: &RootView) -> Result<String> {
@@ -190,7 +202,7 @@ fn hosts_text(engine: &Engine, record: &Record, network: &Mode, view: &RootView)
         };
         added.push((ip, names.split(';').map(str::to_string).collect()));
     }
-    let name = host_name_of(record);
+    let name = host_name_of(engine, record);
     let own_names = [name.as_str(), record.name.as_str()];
     let address = match network {
         Mode::Pasta(_) => own_address(),

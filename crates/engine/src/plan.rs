@@ -14,8 +14,8 @@ use crate::users::ResolvedUser;
 pub struct Facts<'a> {
     /// The container's id.
     pub id: &'a str,
-    /// Its name.
-    pub name: &'a str,
+    /// The name of its host: its own, or that of whose uts namespace it is in.
+    pub host_name: &'a str,
     /// How its image says that it runs.
     pub image: &'a Config,
     /// Who the process is.
@@ -85,7 +85,7 @@ pub const INIT_PATH: &str = "/run/unroot-init";
 /// The spec of a container.
 pub fn plan(spec: &ContainerSpec, facts: &Facts<'_>) -> Result<Spec> {
     let mut process = process(spec, facts)?;
-    if facts.init.is_some() {
+    if spec.process.init {
         process.args.splice(0..0, [INIT_PATH.to_string(), "--".to_string()]);
     }
     let (masked, read_only) = hidden_paths(spec, facts);
@@ -224,7 +224,7 @@ fn environment(spec: &ContainerSpec, facts: &Facts<'_>) -> Vec<String> {
             all.push((name.into(), value));
         }
     };
-    default("HOSTNAME", hostname(spec, facts).unwrap_or_else(|| "localhost".into()));
+    default("HOSTNAME", facts.host_name.to_string());
     if is_systemd(spec, facts.image) {
         default("container_uuid", facts.id[..32].to_string());
     }

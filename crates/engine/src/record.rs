@@ -181,7 +181,7 @@ pub fn claim_name(dirs: &Dirs, name: &str, id: &str) -> Result<()> {
 pub fn release_stale(dirs: &Dirs, name: &str, id: &str) -> bool {
     let _names = lock_names(dirs);
     // (in this order: it may be published in between)
-    let is_there = || dirs.container(id).exists();
+    let is_there = || dirs.container(id).exists() || dirs.pod(id).exists();
     if !is_there() && !crate::create::is_being_made(dirs, id) && !is_there() {
         remove_link(dirs, name, id);
         return true;

@@ -53,7 +53,8 @@ fn free_half_made(dirs: &Dirs, record: &Record) {
             let _ = fs::remove_file(run.join(NETNS));
         }
         end_helper(&run);
-        let lost = unroot_cgroup::Cgroup::lost(record.spec.limits.cgroup_parent.as_deref(), &record.id);
+        let (parent, pod) = (record.spec.limits.cgroup_parent.as_deref(), record.spec.pod.as_deref());
+        let lost = unroot_cgroup::Cgroup::lost(parent, pod, &record.id);
         let _ = lost.map(unroot_cgroup::Cgroup::remove);
     }
 }

@@ -34,6 +34,10 @@ pub struct ContainerSpec {
     pub replace: bool,
     /// The command line that created it, for inspect (`CreateCommand`).
     pub create_command: Vec<String>,
+    /// `--pod`: its name or id; its id once it is settled.
+    pub pod: Option<String>,
+    /// It is its pod's infra container.
+    pub infra: bool,
     /// The process.
     pub process: Process,
     /// Lives and ends.
@@ -76,6 +80,8 @@ pub enum Root {
         #[serde(default)]
         shift: Option<String>,
     },
+    /// Nothing but mount points: our own waiting program is all that runs in it.
+    Empty,
 }
 
 impl Default for Root {
@@ -207,6 +213,8 @@ pub struct Life {
     pub monitor_pidfile: Option<PathBuf>,
     /// `--restart`.
     pub restart: Restart,
+    /// It was not given: a pod's, in a pod.
+    pub restart_of_pod: bool,
     /// `--hooks-dir`; none are the usual ones.
     pub hooks_dirs: Vec<PathBuf>,
     /// `--rmi`: its image goes with it, if nobody else uses it.

@@ -25,6 +25,7 @@ use crate::images::Named;
 use crate::launch::{Launch, Restarts, finish};
 use crate::lock::Lock;
 use crate::plan::{self, Facts, reason};
+use crate::pod::PodGroup;
 use crate::record::Record;
 use crate::remove::Leftover;
 use crate::spec::{Namespace, Restart, Root};
@@ -62,7 +63,10 @@ impl Engine {
         attached: bool,
         hold: bool,
     ) -> Result<UnixStream> {
-        self.enter()?;
+        let approached = self.approach_pod(record.spec.pod.as_deref())?;
+        self.enter_beside(self.needed_that_runs(record)?.as_ref(), None)?;
+        self.start_needed(record)?;
+        drop(approached);
         let lock = Lock::take(&self.dirs, &record.id)?;
         let state = State::observe(&self.dirs, &record.id)?;
         if state.status == Status::Initialized && !hold {
@@ -79,6 +83,7 @@ impl Engine {
         }
         check_log(&record.spec)?;
         self.recover_store()?;
+        self.warn_of_strays(record)?;
         crate::remove::settle(&self.dirs, record, &lock)?;
         let image = match image {
             Some(image) => Some(image),
@@ -297,11 +302,12 @@ impl Engine {
             None => None,
         };
         let proxies = proxies();
+        let host_name = netfiles::host_name_of(self, record);
         let mut planned = plan::plan(
             spec,
             &Facts {
                 id: &record.id,
-                name: &record.name,
+                host_name: &host_name,
                 image: &config,
                 user: &user,
                 in_user_namespace,
@@ -363,6 +369,7 @@ impl Engine {
         let launch = Launch {
             preserved_fds,
             filled: settled.filled,
+            pod: PodGroup::of(&self.dirs, record)?,
             window: None,
             hooks: Hooks::of(spec, &planned)?,
             record: record.clone(),
@@ -412,9 +419,13 @@ impl Engine {
         Ok(user)
     }
 
-    /// The program of `--init` on the host: ours, kept in the run directory, or the one that was given.
+    /// The program of `--init` on the host: ours, kept in the run directory, or the one that was given. It is all that
+    /// an empty root has.
     fn init_program(&self, record: &Record) -> Result<Option<PathBuf>> {
         let process = &record.spec.process;
+        if matches!(record.spec.root, Root::Empty) {
+            return self.waiting_program().map(Some);
+        }
         if !process.init {
             return Ok(None);
         }

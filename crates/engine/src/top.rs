@@ -4,6 +4,7 @@
 //! `hgroup` with the host alone. The number in a container is the host's number through the map that the kernel
 //! shows for that very process, so that a nested user namespace is told rightly.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use unroot_idmap::{names, observe};
@@ -11,8 +12,10 @@ use unroot_sys::capability;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::pod::Member;
 use crate::processes::{Process, Processes};
 use crate::record::Record;
+use crate::spec::Namespace;
 use crate::state::State;
 use crate::users::{RootView, name_of_gid, name_of_uid};
 
@@ -235,31 +238,60 @@ fn arguments(p: &Process) -> String {
 
 impl Engine {
     /// Headings and rows.
-    pub fn top(&self, record: &Record, descriptors: &[String]) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+    pub fn top(&self, record: &Record, descriptors: &[String]) -> Result<Table> {
         let state = State::observe(&self.dirs, &record.id)?;
-        let Some(init) = state.process() else {
+        if state.process().is_none() {
             return Err(Error::state("top can only be used on running containers"));
-        };
+        }
+        self.top_of_pod(&[&(record.clone(), state)], descriptors)
+    }
+
+    /// The same of several containers that run; a process is shown once, though they may share a pid namespace.
+    pub fn top_of_pod(&self, containers: &[&Member], descriptors: &[String]) -> Result<Table> {
         let chosen: Vec<String> = match descriptors.is_empty() {
             true => DEFAULT.iter().map(|d| d.to_string()).collect(),
             false => descriptors.iter().flat_map(|d| d.split(',')).map(|d| d.trim().to_lowercase()).collect(),
         };
-        let heading = |d: &String| {
-            let found =
-                DESCRIPTORS.iter().find(|(name, _)| name == d).map(|(_, heading)| heading.to_string());
-            found.ok_or_else(|| {
-                Error::engine(format_args!(
-                    "'{d}' unknown descriptor: there are {}",
-                    DESCRIPTORS.map(|(name, _)| name).join(", ")
-                ))
-            })
-        };
         let headings = chosen.iter().map(heading).collect::<Result<Vec<_>>>()?;
-        let context = Context::of(init.pid);
-        let shares = record.spec.namespaces.pid == crate::spec::Namespace::Host;
         let all = Processes::read();
-        let own = all.of_container(init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
-        let rows = own.iter().map(|p| chosen.iter().map(|d| value(d, p, &context)).collect()).collect();
+        let mut shown = BTreeSet::new();
+        let mut rows = Vec::new();
+        for (record, state) in containers {
+            let Some(init) = state.process() else { continue };
+            let context = Context::of(init.pid);
+            let shares = record.spec.namespaces.pid == Namespace::Host;
+            let own = all.of_container(init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
+            // (in a pid namespace that containers share, who a process is tells its own root)
+            let is_shared =
+                record.spec.pod.is_some() || matches!(record.spec.namespaces.pid, Namespace::Container(_));
+            for process in own.into_iter().filter(|p| shown.insert(p.pid)) {
+                let other = is_shared && !same_root(process.pid, init.pid);
+                let theirs = other
+                    .then(|| Context { namespace: context.namespace.clone(), ..Context::of(process.pid) });
+                let context = theirs.as_ref().unwrap_or(&context);
+                rows.push(chosen.iter().map(|d| value(d, process, context)).collect());
+            }
+        }
         Ok((headings, rows))
     }
+}
+
+/// Headings and rows.
+type Table = (Vec<String>, Vec<Vec<String>>);
+
+fn heading(descriptor: &String) -> Result<String> {
+    let found =
+        DESCRIPTORS.iter().find(|(name, _)| name == descriptor).map(|(_, heading)| heading.to_string());
+    found.ok_or_else(|| {
+        Error::engine(format_args!(
+            "'{descriptor}' unknown descriptor: there are {}",
+            DESCRIPTORS.map(|(name, _)| name).join(", ")
+        ))
+    })
+}
+
+/// They are in one mount namespace, where names of users are the same.
+fn same_root(pid: u32, other: u32) -> bool {
+    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    namespace(pid).is_some_and(|own| Some(own) == namespace(other))
 }

@@ -71,6 +71,7 @@ impl Engine {
             }
             (None, Root::Directory { path, overlay: true, .. }) => Ok((Some(upper), vec![path.clone()])),
             (None, Root::Directory { path, .. }) => Ok((None, vec![path.clone()])),
+            (None, Root::Empty) => Ok((None, vec![upper])),
             (None, Root::Image(name)) => {
                 Err(Error::engine(format_args!("container {}: image {name} is not known", record.name)))
             }

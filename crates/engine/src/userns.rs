@@ -73,10 +73,16 @@ impl Engine {
         };
         let (userns, default_user) =
             unroot_idmap::container_userns(&request, namespace, &need, &holders).map_err(idmap_error)?;
+        let mut default_user = default_user;
         let maps = match userns {
             ContainerUserns::Engine => None,
             ContainerUserns::New(maps) => Some(maps),
-            ContainerUserns::JoinContainer(name) => self.find(&name)?.maps,
+            ContainerUserns::JoinContainer(name) => {
+                let other = self.find(&name)?;
+                // (a pod with keep-id keeps it for all of its containers)
+                default_user = default_user.or(other.default_user.filter(|_| other.spec.infra));
+                other.maps
+            }
             ContainerUserns::Join(path) => observe::maps_of_namespace(&path).map_err(idmap_error)?,
         };
         Ok(Chosen { maps, default_user, _ledger: ledger })
@@ -186,6 +192,7 @@ impl Engine {
             }
             (Root::Image(_), Some(named), maps) => overlay(self.layer_dirs(named, maps)?, None),
             (Root::Image(_), None, _) => overlay(LayerDirs::default(), None),
+            (Root::Empty, ..) => Rootfs::Directory(dir.join("upper")),
             (Root::Directory { path, overlay: true, .. }, ..) => {
                 let lower = skeleton.unwrap_or_else(|| path.clone());
                 overlay(LayerDirs { lower: vec![lower], data: Vec::new() }, None)

@@ -87,12 +87,9 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
     let stdio = stdio.complete()?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
-    if let Some(pid) = &plan.join_pid {
-        setns(pid.as_fd(), flags(&[Namespace::Pid]))?;
-    }
     let forked = match &plan.join_user {
-        None => clone(plan.new, request.cgroup)?,
-        Some(namespace) => clone_in(namespace, plan.new, request.cgroup)?,
+        None => clone_beside(plan.join_pid.as_ref(), plan.new, request.cgroup)?,
+        Some(user) => clone_in(user, plan.join_pid.as_ref(), plan.new, request.cgroup)?,
     };
     match forked {
         Fork::Parent(child) => {
@@ -127,14 +124,40 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
     }
 }
 
+/// Makes a child; in a pid namespace that is there, if one is given: this process's next children are in its own again.
+fn clone_beside(
+    pid: Option<&OwnedFd>,
+    new: NamespaceFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Fork, Error> {
+    let Some(pid) = pid else { return Ok(clone(new, cgroup)?) };
+    let path = "/proc/self/ns/pid";
+    let own = fs::File::open(path).map_err(|e| Error::Spec(format!("open {path}: {e}")))?;
+    setns(pid.as_fd(), flags(&[Namespace::Pid]))?;
+    let forked = clone(new, cgroup)?;
+    if matches!(forked, Fork::Parent(_)) {
+        setns(own.as_fd(), flags(&[Namespace::Pid]))?;
+    }
+    Ok(forked)
+}
+
 /// Makes a child in a user namespace that is there, so that the child's other namespaces belong to it: a first child
-/// joins it, makes a sibling, which is a child of the caller's, and ends.
-fn clone_in(namespace: &OwnedFd, new: NamespaceFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<Fork, Error> {
+/// joins it, makes a sibling, which is a child of the caller's, and ends. It also joins the pid namespace, so that it
+/// sees the sibling by the number that the caller sees.
+fn clone_in(
+    user: &OwnedFd,
+    pid: Option<&OwnedFd>,
+    new: NamespaceFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Fork, Error> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
     let join = || -> Result<Fork, SyscallError> {
         prctl(Prctl::Dumpable(false))?;
-        setns(namespace.as_fd(), flags(&[Namespace::User]))?;
+        if let Some(pid) = pid {
+            setns(pid.as_fd(), flags(&[Namespace::Pid]))?;
+        }
+        setns(user.as_fd(), flags(&[Namespace::User]))?;
         clone_sibling(new)
     };
     match clone(NamespaceFlags::default(), cgroup)? {

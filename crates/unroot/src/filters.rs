@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use unroot_engine::health::Report;
 use unroot_engine::spec::Restart;
-use unroot_engine::{Engine, Record, State};
+use unroot_engine::{Engine, Pod, Record, State};
 use unroot_network::Mode;
 
 use crate::cli::CliError;
@@ -95,7 +95,7 @@ impl Filters {
                 let command = record.spec.process.command.first();
                 command.is_some_and(|c| pattern(v).is_ok_and(|p| p.is_match(c)))
             }),
-            // (there are none)
+            "pod" => any(&|v| is_in_pod(engine, record, v)),
             _ => false,
         }
     }
@@ -189,7 +189,7 @@ fn is_hex(text: &str) -> bool {
 }
 
 /// Hex digits are the beginning of an id, all else is a pattern.
-fn is_id(id: &str, wanted: &str) -> bool {
+pub fn is_id(id: &str, wanted: &str) -> bool {
     match is_hex(wanted) {
         true => id.starts_with(&wanted.to_ascii_lowercase()),
         false => pattern(&wanted.to_ascii_lowercase()).is_ok_and(|p| p.is_match(id)),
@@ -223,6 +223,13 @@ fn has_volume(record: &Record, wanted: &str) -> bool {
     };
     record.volumes.iter().any(|v| fits(&v.name, &v.target))
         || record.spec.files.mounts.iter().any(|m| fits(&m.source, &m.target))
+}
+
+fn is_in_pod(engine: &Engine, record: &Record, wanted: &str) -> bool {
+    let Some(id) = &record.spec.pod else { return false };
+    is_id(id, wanted)
+        || Pod::of(&engine.dirs, record)
+            .is_ok_and(|pod| pod.is_some_and(|pod| pattern(wanted).is_ok_and(|p| p.is_match(&pod.name))))
 }
 
 fn has_network(engine: &Engine, record: &Record, wanted: &str) -> bool {

@@ -155,15 +155,6 @@ fn host(record: &Record, state: &State, shown: &mut Value) {
         .iter()
         .map(|d| json!({"PathOnHost": d.source, "PathInContainer": d.target, "CgroupPermissions": d.permissions}))
         .collect();
-    let rates = |list: &[String], name: &str| -> Value {
-        let one = |text: &String| {
-            let (path, value) = text.rsplit_once(':')?;
-            let number = unroot_engine::limits::parse_size(value)?;
-            Some(json!({"Path": path, name: number}))
-        };
-        let all: Vec<Value> = list.iter().filter_map(one).collect();
-        if all.is_empty() { Value::Null } else { json!(all) }
-    };
     if limits.pids.is_none() {
         // (the default holds where it can be had)
         let group = state.run.as_ref().and_then(|r| r.cgroup.as_ref()).filter(|_| state.is_live());
@@ -206,6 +197,17 @@ fn host(record: &Record, state: &State, shown: &mut Value) {
             "VolumesFrom": if spec.files.volumes_from.is_empty() { Value::Null } else { json!(spec.files.volumes_from) },
         }),
     );
+}
+
+/// Limits of devices, `PATH:NUMBER`.
+pub fn rates(list: &[String], name: &str) -> Value {
+    let one = |text: &String| {
+        let (path, value) = text.rsplit_once(':')?;
+        let number = unroot_engine::limits::parse_size(value)?;
+        Some(json!({"Path": path, name: number}))
+    };
+    let all: Vec<Value> = list.iter().filter_map(one).collect();
+    if all.is_empty() { Value::Null } else { json!(all) }
 }
 
 /// Who made the control group.

@@ -18,6 +18,7 @@ mod moment;
 mod mount_flags;
 mod output;
 mod planned;
+mod pod_flags;
 mod progress;
 mod registry_flags;
 mod remote;

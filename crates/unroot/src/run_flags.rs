@@ -98,6 +98,8 @@ pub const FLAGS: &[Flag] = &[
     flag("pidfile", ' ', Value, "Write the container's process id to this file"),
     flag("pids-limit", ' ', Value, "Number of processes; -1 for no limit"),
     flag("platform", ' ', Value, "Use an image for OS/ARCH[/VARIANT]"),
+    flag("pod", ' ', Value, "Make it a container of this pod; new:NAME makes the pod, too"),
+    flag("pod-id-file", ' ', Value, "Read the pod's id from this file"),
     flag("privileged", ' ', Bool, "All capabilities, devices, and no filter"),
     flag("publish", 'p', List, "Publish a port: [[IP:][HOST]:]CONTAINER[/PROTOCOL]"),
     flag("publish-all", 'P', Bool, "Publish all exposed ports"),
@@ -292,7 +294,7 @@ fn device(text: &str) -> Result<Device, CliError> {
     Ok(Device { source: source.into(), target: target.into(), permissions: permissions.into() })
 }
 
-fn labels(args: &Args) -> Result<std::collections::BTreeMap<String, String>, CliError> {
+pub fn labels(args: &Args) -> Result<std::collections::BTreeMap<String, String>, CliError> {
     let mut all = std::collections::BTreeMap::new();
     let mut add = |text: &str| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
@@ -412,6 +414,7 @@ pub fn spec(args: &Args, verb: &str) -> Result<ContainerSpec, CliError> {
         return Err(CliError::new("cannot replace container without --name being set"));
     }
     spec.create_command = std::env::args().collect();
+    spec.pod = crate::pod_flags::pod_of(args)?;
     fill_process(&mut spec, args, command)?;
     fill_life(&mut spec, args)?;
     fill_files(&mut spec, args)?;
@@ -573,6 +576,7 @@ fn fill_life(spec: &mut ContainerSpec, args: &Args) -> Result<(), CliError> {
     spec.life.stop_signal = args.value("stop-signal").map(signal).transpose()?.map(i32::cast_unsigned);
     spec.life.stop_timeout = args.number("stop-timeout")?;
     spec.life.restart = args.value("restart").unwrap_or("no").parse().map_err(CliError::new)?;
+    spec.life.restart_of_pod = args.value("restart").is_none();
     if spec.remove && spec.life.restart != Restart::No {
         return Err(CliError::new(
             "the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\"",

@@ -88,7 +88,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": engine.dirs.container(&record.id).join("upper"), "WorkDir": engine.dirs.container(&record.id).join("work")}},
         "Mounts": mounts(record),
         "NetworkSettings": {"Ports": ports, "IPAddress": "", "Gateway": "", "MacAddress": "", "SandboxKey": state.process().map(|p| format!("/proc/{}/ns/net", p.pid)).unwrap_or_default(), "Networks": {network_mode.split(':').next().unwrap_or_default(): {}}},
-        "Namespace": "", "IsInfra": false, "IsService": false, "Pod": "",
+        "Namespace": "", "IsInfra": spec.infra, "IsService": false, "Pod": spec.pod.clone().unwrap_or_default(),
         "ExecIDs": unroot_engine::sessions::living(&engine.dirs, &record.id),
         "HostUser": seen.as_ref().map_or(String::new(), |i| HostNames::default().user(i.host_uid)),
         "HostUid": seen.as_ref().map(|i| i.host_uid),
@@ -217,7 +217,7 @@ fn log_size(record: &Record) -> String {
     format!("{}{unit}", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn mounts(record: &Record) -> Vec<Value> {
+pub fn mounts(record: &Record) -> Vec<Value> {
     record
         .spec
         .files
@@ -276,7 +276,7 @@ fn binds(record: &Record) -> Vec<String> {
         .collect()
 }
 
-fn ports(record: &Record) -> Value {
+pub fn ports(record: &Record) -> Value {
     let mut all = serde_json::Map::new();
     for port in record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten() {
         let binding = json!({"HostIp": port.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()), "HostPort": port.host.to_string()});

@@ -112,6 +112,7 @@ impl Event {
             id: record.id.clone(),
             name: record.name.clone(),
             image: record.image.as_ref().map(|i| i.name.clone()).unwrap_or_default(),
+            pod: record.spec.pod.clone().unwrap_or_default(),
             attributes: Some(record.spec.labels.clone()),
             ..Self::new(status)
         }

@@ -48,7 +48,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
     // (its name may be the one that is wanted)
     let renamed = name.filter(|n| args.is("destroy") && *n == old.name);
     let given = name.filter(|_| renamed.is_none()).map(str::to_string);
-    spec.name = Some(given.unwrap_or_else(|| free_name(&engine, &old.name)));
+    spec.name = Some(given.unwrap_or_else(|| free_name(&old.name, |name| engine.find(name).is_err())));
     let made = engine.create(spec, &run_flags::pull_options(args)?, &Shown::new(false))?;
     if args.is("destroy") {
         engine.remove(&old, args.is("force"), None, false)?;
@@ -64,16 +64,16 @@ fn run(global: &Global, args: &Args) -> Outcome {
 }
 
 /// `NAME-clone`, `NAME-clone1`, ...
-fn free_name(engine: &Engine, name: &str) -> String {
+pub fn free_name(name: &str, is_free: impl Fn(&str) -> bool) -> String {
     let first = format!("{name}-clone");
     let further = (1..u32::MAX).map(|n| format!("{first}{n}"));
-    let is_free = |name: &String| engine.find(name).is_err();
-    std::iter::once(first.clone()).chain(further).find(is_free).unwrap_or(first)
+    std::iter::once(first.clone()).chain(further).find(|name| is_free(name)).unwrap_or(first)
 }
 
 /// What was asked for, without what was settled for that one container.
-fn as_asked(engine: &Engine, old: &Record) -> ContainerSpec {
+pub fn as_asked(engine: &Engine, old: &Record) -> ContainerSpec {
     let mut spec = old.spec.clone();
+    engine.leave_pod(&mut spec);
     let own = engine.dirs.container(&old.id);
     let own = own.to_string_lossy();
     for mount in &mut spec.files.mounts {

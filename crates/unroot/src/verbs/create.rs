@@ -3,6 +3,7 @@
 use crate::Global;
 use crate::cli::{Args, Outcome};
 use crate::output;
+use crate::pod_flags;
 use crate::progress::Shown;
 use crate::run_flags;
 use crate::verbs::{ANY, Verb};
@@ -18,13 +19,15 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(global: &Global, args: &Args) -> Outcome {
-    let args = &global.conf()?.fill(args)?;
+    let args = &pod_flags::fill(global.conf()?, args)?;
     let mut spec = run_flags::spec(args, "create")?;
     global.complete(&mut spec)?;
     let engine = global.engine()?;
     let shown = Shown::new(args.is("quiet"));
     super::load::for_container(&engine, &mut spec.root, &shown)?;
-    let created = engine.create(spec, &run_flags::pull_options(args)?, &shown)?;
+    let made = pod_flags::make_new(global, &engine, &mut spec)?;
+    let created = engine.create(spec, &run_flags::pull_options(args)?, &shown);
+    let created = created.inspect_err(|_| drop(made.map(|pod| engine.remove_pod(&pod, false, None))))?;
     output::line(&created.record.id);
     Ok(0)
 }

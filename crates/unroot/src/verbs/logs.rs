@@ -42,6 +42,12 @@ fn moment(args: &Args, name: &str, direction: Direction) -> Result<Option<i64>, 
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
+    let chosen = several(&engine, args)?.into_iter().map(|c| c.map(|(_, record)| record));
+    show_all(&engine, chosen.collect::<Result<_, _>>()?, args)
+}
+
+/// Shows what these containers printed.
+pub fn show_all(engine: &Engine, chosen: Vec<Record>, args: &Args) -> Outcome {
     let options = ReadOptions {
         tail: args.number::<i64>("tail")?.and_then(|n| usize::try_from(n).ok()),
         since: moment(args, "since", Direction::Past)?,
@@ -49,8 +55,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         follow: args.is("follow"),
     };
     let mut records = Vec::new();
-    for container in several(&engine, args)? {
-        let (_, record) = container?;
+    for record in chosen {
         match record.spec.log.driver.as_deref() {
             Some(driver @ ("none" | "passthrough" | "passthrough-tty")) => {
                 return Err(CliError::new(format!(
@@ -65,11 +70,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
         records.iter().enumerate().map(|(n, r)| Prefix::new(n, r, args, several)).collect();
     let mut out = Output::new()?;
     if several && options.follow {
-        return follow_all(&engine, &records, prefixes, &options, &mut out);
+        return follow_all(engine, &records, prefixes, &options, &mut out);
     }
     for (record, mut prefix) in records.iter().zip(prefixes) {
         let mut shown = Shown { prefix: &mut prefix, out: &mut out };
-        show(&engine, record, &options, &mut shown)?;
+        show(engine, record, &options, &mut shown)?;
         out.flush();
     }
     Ok(0)

@@ -42,6 +42,7 @@ mod manifest;
 mod mount;
 mod own;
 mod pause;
+mod pod;
 mod port;
 mod prune;
 mod ps;
@@ -144,6 +145,22 @@ pub const VERBS: &[&Verb] = &[
     &own::VERB,
     &pause::PAUSE,
     &pause::UNPAUSE,
+    &pod::clone::VERB,
+    &pod::create::VERB,
+    &pod::exists::VERB,
+    &pod::inspect::VERB,
+    &pod::kill::VERB,
+    &pod::logs::VERB,
+    &pod::pause::PAUSE,
+    &pod::pause::UNPAUSE,
+    &pod::prune::VERB,
+    &pod::ps::VERB,
+    &pod::restart::VERB,
+    &pod::rm::VERB,
+    &pod::start::VERB,
+    &pod::stats::VERB,
+    &pod::stop::VERB,
+    &pod::top::VERB,
     &port::VERB,
     &ps::VERB,
     &pull::VERB,
@@ -268,6 +285,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("healthcheck", "Manage health checks"),
     ("image", "Manage images"),
     ("manifest", "Manage lists of images for several platforms"),
+    ("pod", "Manage pods"),
     ("secret", "Manage secrets"),
     ("system", "Manage unroot itself"),
     ("volume", "Manage volumes"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use unroot_engine::identity::HostNames;
-use unroot_engine::{Engine, Record, State};
+use unroot_engine::{Engine, Pod, Record, State};
 use unroot_monitor::log::format_nanos;
 
 use crate::Global;
@@ -35,13 +35,14 @@ pub const VERB: Verb = Verb {
             flag("no-trunc", ' ', Kind::Bool, "Whole ids and commands"),
             flag("noheading", ' ', Kind::Bool, "No headings"),
             flag("ns", ' ', Kind::Bool, "Their namespaces"),
+            flag("pod", 'p', Kind::Bool, "Id and name of their pods"),
             flag("quiet", 'q', Kind::Bool, "Ids alone"),
             flag("size", 's', Kind::Bool, "What their files take"),
             flag(
                 "sort",
                 ' ',
                 Kind::Value,
-                "By: command, created, id, image, names, runningfor, size, status",
+                "By: command, created, id, image, names, pod, runningfor, size, status",
             ),
             flag("sync", ' ', Kind::Bool, "Observe the state: always so"),
             flag("watch", 'w', Kind::Value, "Again and again, so many seconds apart"),
@@ -92,7 +93,7 @@ const HEADINGS: [(&str, &str); 35] = [
 ];
 
 /// Names of templates, and the files of namespaces in /proc.
-const NAMESPACES: [(&str, &str); 7] = [
+pub const NAMESPACES: [(&str, &str); 7] = [
     ("Cgroup", "cgroup"),
     ("IPC", "ipc"),
     ("MNT", "mnt"),
@@ -165,6 +166,7 @@ fn sort(engine: &Engine, rows: &mut [(Record, State)], by: Option<&str>) -> Resu
         "created" | "runningfor" => rows.sort_by_key(|r| r.0.created),
         "id" => rows.sort_by(|a, b| a.0.id.cmp(&b.0.id)),
         "image" => rows.sort_by_key(|r| r.0.image.as_ref().map(|i| i.name.clone())),
+        "pod" => rows.sort_by(|a, b| a.0.spec.pod.cmp(&b.0.spec.pod)),
         "names" => rows.sort_by(|a, b| a.0.name.cmp(&b.0.name)),
         "status" => rows.sort_by_key(|r| r.1.status.as_str()),
         "command" => rows.sort_by_cached_key(|r| command(engine, &r.0)),
@@ -177,7 +179,7 @@ fn sort(engine: &Engine, rows: &mut [(Record, State)], by: Option<&str>) -> Resu
         }
         other => {
             return Err(CliError::new(format!(
-                "invalid argument \"{other}\" for \"--sort\" flag: it is command, created, id, image, names, runningfor, size or status"
+                "invalid argument \"{other}\" for \"--sort\" flag: it is command, created, id, image, names, pod, runningfor, size or status"
             )));
         }
     }
@@ -202,10 +204,12 @@ fn show(engine: &Engine, args: &Args, rows: &[(Record, State)]) -> Result<(), Cl
     let mut names = HostNames::default();
     // (it is read of each container's process: for those who ask)
     let wants_identity = is_json || view::IDENTITY.iter().any(|column| wants(column));
+    let pods = Pods::of(engine, rows)?;
     let values = rows
         .iter()
         .map(|(record, state)| {
             let mut all = whole(engine, record, state, &shown)?;
+            pods.add(record, &mut all, shown.whole || is_json);
             if wants_identity {
                 view::add_identity(&mut all, engine.identity(state), &mut names);
             }
@@ -215,14 +219,41 @@ fn show(engine: &Engine, args: &Args, rows: &[(Record, State)]) -> Result<(), Cl
     let usual =
         "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
     let namespaces = "table {{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.Cgroup}}\t{{.IPC}}\t{{.MNT}}\t{{.NET}}\t{{.PIDNS}}\t{{.UserNS}}\t{{.UTS}}";
-    let own = match (args.is("ns"), args.is("size")) {
+    let mut own = match (args.is("ns"), args.is("size")) {
         (true, _) => namespaces.to_string(),
         (_, true) => format!("{usual}\t{{{{.Size}}}}"),
         _ => usual.to_string(),
     };
+    if args.is("pod") {
+        own += "\t{{.Pod}}\t{{.PodName}}";
+    }
     let format =
         format.map_or(own, |f| f.replace(".Namespaces.User", ".UserNS").replace(".Namespaces.", "."));
     formatted(&format, &values, &HEADINGS, args.is("noheading"))
+}
+
+/// The pods of containers, each read once, and the published ports of their infra containers.
+#[derive(Default)]
+struct Pods(BTreeMap<String, Pod>);
+
+impl Pods {
+    fn of(engine: &Engine, rows: &[(Record, State)]) -> Result<Self, CliError> {
+        let mut all = BTreeMap::new();
+        for id in rows.iter().filter_map(|(record, _)| record.spec.pod.as_ref()) {
+            if !all.contains_key(id)
+                && let Some(pod) = Pod::read(&engine.dirs, id)?
+            {
+                all.insert(id.clone(), pod);
+            }
+        }
+        Ok(Self(all))
+    }
+
+    fn add(&self, record: &Record, row: &mut Value, whole: bool) {
+        let Some(id) = &record.spec.pod else { return };
+        row["Pod"] = if whole { id.as_str() } else { &id[..12] }.into();
+        row["PodName"] = self.0.get(id).map_or("", |pod| &pod.name).into();
+    }
 }
 
 struct Shown {
@@ -271,7 +302,7 @@ fn whole(engine: &Engine, record: &Record, state: &State, shown: &Shown) -> Resu
         "Id": record.id,
         "Image": record.image.as_ref().map_or("", |i| &i.name),
         "ImageID": record.image.as_ref().map_or("", |i| &i.id),
-        "IsInfra": false,
+        "IsInfra": spec.infra,
         "Labels": spec.labels,
         "Mounts": mounts,
         "Names": [record.name],
@@ -297,7 +328,7 @@ fn created_ago(record: &Record) -> String {
     format!("{} ago", ago((unroot_monitor::log::now() - record.created) / 1_000_000_000))
 }
 
-fn networks(record: &Record) -> Vec<String> {
+pub fn networks(record: &Record) -> Vec<String> {
     let mode = record.spec.network.mode.as_deref().unwrap_or("pasta");
     let name = mode.split(':').next().unwrap_or(mode);
     match name {

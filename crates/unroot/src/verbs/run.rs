@@ -9,6 +9,7 @@ use unroot_monitor::terminal::DetachKeys;
 use crate::Global;
 use crate::cli::{Args, CliError, Kind, Outcome, flag};
 use crate::output;
+use crate::pod_flags;
 use crate::progress::Shown;
 use crate::run_flags;
 use crate::verbs::{ANY, Verb};
@@ -41,7 +42,7 @@ pub fn detach_keys(args: &Args) -> Result<DetachKeys, CliError> {
 }
 
 fn run(global: &Global, args: &Args) -> Outcome {
-    let args = &global.conf()?.fill(args)?;
+    let args = &pod_flags::fill(global.conf()?, args)?;
     let mut spec = run_flags::spec(args, "run")?;
     global.complete(&mut spec)?;
     let keys = detach_keys(args)?;
@@ -73,11 +74,16 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
     let options = run_flags::pull_options(args)?;
     let shown = Shown::new(args.is("quiet"));
+    let existing = spec.pod.as_deref().filter(|p| !p.starts_with("new:"));
+    let approached = engine.approach_pod(existing)?;
     super::load::for_container(&engine, &mut spec.root, &shown)?;
-    let created = engine.create(spec, &options, &shown)?;
+    let made = pod_flags::make_new(global, &engine, &mut spec)?;
+    let created = engine.create(spec, &options, &shown);
+    let created = created.inspect_err(|_| drop(made.map(|pod| engine.remove_pod(&pod, false, None))))?;
     let record = created.record;
     let image = created.image;
     let started = engine.start(&record, image, !detach && !passthrough);
+    drop(approached);
     let socket = match started {
         Ok(socket) => socket,
         Err(error) => {

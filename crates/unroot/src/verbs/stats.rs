@@ -87,11 +87,11 @@ fn run(global: &Global, args: &Args) -> Outcome {
                     )));
                 }
                 if args.is("all") {
-                    rows.push(row(&record, &Stats::default(), None, args));
+                    rows.push(row(&record, &Stats::default(), None, args.is("no-trunc")));
                 }
                 continue;
             };
-            let mut shown = row(&record, &now, before.get(&record.id), args);
+            let mut shown = row(&record, &now, before.get(&record.id), args.is("no-trunc"));
             if tells_identity {
                 let seen = engine.identity(&State::observe(&engine.dirs, &record.id)?);
                 view::add_identity(&mut shown, seen, &mut names);
@@ -141,7 +141,8 @@ fn show(args: &Args, rows: Vec<Value>) -> Result<(), CliError> {
     }
 }
 
-fn row(record: &Record, now: &Stats, before: Option<&Stats>, args: &Args) -> Value {
+/// A row of the table, as templates have it.
+pub fn row(record: &Record, now: &Stats, before: Option<&Stats>, whole: bool) -> Value {
     let percent = |value: f64| format!("{value:.2}%");
     let pair = |(a, b): (u64, u64)| format!("{} / {}", human(a, 4), human(b, 4));
     let binary = |bytes: u64| {
@@ -157,7 +158,7 @@ fn row(record: &Record, now: &Stats, before: Option<&Stats>, args: &Args) -> Val
         )
     };
     json!({
-        "ID": if args.is("no-trunc") { &record.id } else { record.short_id() },
+        "ID": if whole { &record.id } else { record.short_id() },
         "ContainerID": record.id,
         "Name": record.name,
         "CPU": now.cpu_percent(before),

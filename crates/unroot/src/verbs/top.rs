@@ -46,7 +46,7 @@ pub const VERB: Verb = Verb {
 };
 
 /// `-eo LIST` of ps(1), in our own descriptors: all processes are shown anyhow. None if it is anything else.
-fn columns_of_ps(words: &[String]) -> Option<Vec<String>> {
+pub fn columns_of_ps(words: &[String]) -> Option<Vec<String>> {
     let [flags, lists @ ..] = words else { return None };
     let flags = flags.strip_prefix('-')?;
     let (selection, first) = flags.split_once('o')?;
