@@ -484,8 +484,9 @@ impl Engine {
     }
 }
 
-fn refuse_live(record: &Record, state: &State, force: bool) -> Result<()> {
-    match force || state.status == crate::Status::Initialized {
+/// Refuses to remove what runs without being told so.
+pub(crate) fn refuse_live(record: &Record, state: &State, force: bool) -> Result<()> {
+    match force || !state.is_live() || state.status == crate::Status::Initialized {
         true => Ok(()),
         false => Err(Error::state(format_args!(
             "cannot remove container {} as it is {} - running or paused containers cannot be removed without force: container state improper",

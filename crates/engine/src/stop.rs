@@ -93,6 +93,14 @@ pub(crate) fn stop_for_now(
     timeout: Option<u32>,
     signal_of: &dyn Fn(&Record) -> i32,
 ) -> Vec<Result<()>> {
+    // (infra containers end last: others are in their namespaces)
+    let (infra, others): (Vec<&Record>, Vec<&Record>) = records.iter().copied().partition(|r| r.spec.infra);
+    if !infra.is_empty() && !others.is_empty() {
+        let mut others = stop_for_now(dirs, &others, timeout, signal_of).into_iter();
+        let mut infra = stop_for_now(dirs, &infra, timeout, signal_of).into_iter();
+        let mut result = |r: &&Record| if r.spec.infra { infra.next() } else { others.next() };
+        return records.iter().filter_map(&mut result).collect();
+    }
     let begun = Instant::now();
     let asked: Vec<Result<Option<Stopping<'_>>>> =
         records.iter().map(|record| Stopping::ask(dirs, record, timeout, &|| signal_of(record))).collect();

@@ -49,21 +49,14 @@ impl Engine {
     fn stop_members(&self, pod: &Pod, timeout: Option<u32>) -> Result<Vec<Failure>> {
         let members = pod.members(&self.dirs)?;
         let live = members.iter().filter(|(_, s)| s.stale || s.status == Status::Restarting || s.is_live());
-        let (infra, others): (Vec<&Member>, Vec<&Member>) = live.partition(|(record, _)| record.spec.infra);
-        let mut failures = Vec::new();
-        for group in [others, infra] {
-            let records: Vec<&Record> = group.iter().map(|(record, _)| record).collect();
-            let results = crate::stop::stop(&self.dirs, &records, timeout, &|r| self.stop_signal(r));
-            for (record, result) in records.iter().zip(results) {
-                match result {
-                    Err(e) if !matches!(e.kind(), ErrorKind::Lost | ErrorKind::NotFound) => {
-                        failures.push((record.id.clone(), e));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Ok(failures)
+        let records: Vec<&Record> = live.map(|(record, _)| record).collect();
+        let results = crate::stop::stop(&self.dirs, &records, timeout, &|r| self.stop_signal(r));
+        let failed = |e: &Error| !matches!(e.kind(), ErrorKind::Lost | ErrorKind::NotFound);
+        let failures = records
+            .iter()
+            .zip(results)
+            .filter_map(|(record, result)| Some((record.id.clone(), result.err().filter(failed)?)));
+        Ok(failures.collect())
     }
 
     /// Stops all, and starts all.

@@ -7,7 +7,8 @@ use rustix::fs::FlockOperation;
 use super::{Member, Pod};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::record::release_name;
+use crate::record::{Record, release_name};
+use crate::state::State;
 
 impl Engine {
     /// Removes a pod and its containers; with `force` also those that run.
@@ -60,8 +61,23 @@ impl Engine {
         crate::remove::remove_tree(&doomed)
     }
 
+    /// Removes a container, and with an infra container its pod.
+    pub fn remove_with_pod(
+        &self,
+        record: &Record,
+        force: bool,
+        timeout: Option<u32>,
+        volumes: bool,
+    ) -> Result<()> {
+        let Some(pod) = Pod::of(&self.dirs, record)?.filter(|_| record.spec.infra) else {
+            return self.remove(record, force, timeout, volumes);
+        };
+        crate::create::refuse_live(record, &State::observe(&self.dirs, &record.id)?, force)?;
+        self.remove_pod(&pod, force, timeout)
+    }
+
     /// Refuses to remove a pod's infra container alone.
-    pub fn refuse_infra(&self, record: &crate::Record) -> Result<()> {
+    pub fn refuse_infra(&self, record: &Record) -> Result<()> {
         match Pod::of(&self.dirs, record)?.filter(|_| record.spec.infra) {
             Some(pod) => Err(Error::engine(format_args!(
                 "container {} is the infra container of pod {} and cannot be removed without removing the pod",

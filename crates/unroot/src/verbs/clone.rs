@@ -22,6 +22,7 @@ pub const VERB: Verb = Verb {
             flag("destroy", ' ', Kind::Bool, "Remove the other one"),
             flag("force", 'f', Kind::Bool, "With --destroy: even if it runs"),
             flag("name", ' ', Kind::Value, "Its name (default NAME-clone)"),
+            flag("pod", ' ', Kind::Value, "Make it a container of this pod"),
             flag("run", ' ', Kind::Bool, "Start it"),
         ]);
         flags
@@ -41,6 +42,9 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let mut asked = ContainerSpec::default();
     run_flags::fill_limits(&mut asked, args)?;
     merge(&mut spec.limits, asked.limits);
+    if let Some(pod) = args.value("pod") {
+        spec.pod = Some(pod.to_string());
+    }
     if let Some(image) = args.rest.get(2) {
         spec.root = Root::Image(image.clone());
     }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use unroot_engine::copy::list;
+use unroot_engine::pod::PodStatus;
 use unroot_engine::{Engine, State};
 
 use crate::Global;
@@ -56,10 +57,14 @@ fn answer(global: &Global, before: &[String], last: &str) -> (Vec<String>, Direc
         return (names.collect(), Directive::NoFileComp);
     }
     let (words, flag) = arguments(&flags, &before[used..]);
+    let engine = global.engine();
     if let Some(flag) = flag {
-        return of_flag(flag, last);
+        return match (flag.long, &engine) {
+            ("pod", Ok(engine)) => (pods(engine, "", last), Directive::NoFileComp),
+            _ => of_flag(flag, last),
+        };
     }
-    let Ok(engine) = global.engine() else { return (Vec::new(), Directive::NoFileComp) };
+    let Ok(engine) = engine else { return (Vec::new(), Directive::NoFileComp) };
     of_argument(&engine, verb, &words, last)
 }
 
@@ -101,20 +106,20 @@ fn of_flag(flag: Flag, last: &str) -> (Vec<String>, Directive) {
         "sysctl" => (sysctls(last), Directive::NoFileComp),
         "log-driver" => {
             let all = ["journald", "json-file", "k8s-file", "none", "passthrough", "passthrough-tty"];
-            (
-                all.iter().filter(|d| d.starts_with(last)).map(|d| d.to_string()).collect(),
-                Directive::NoFileComp,
-            )
+            (matching(&all, last), Directive::NoFileComp)
         }
+        "share" => (matching(&unroot_engine::pod::SHARED, last), Directive::NoFileComp),
+        "exit-policy" => (matching(&["continue", "stop"], last), Directive::NoFileComp),
         "restart" => {
             let all = ["always", "no", "on-failure", "unless-stopped"];
-            (
-                all.iter().filter(|d| d.starts_with(last)).map(|d| d.to_string()).collect(),
-                Directive::NoFileComp,
-            )
+            (matching(&all, last), Directive::NoFileComp)
         }
         _ => (Vec::new(), Directive::Default),
     }
+}
+
+fn matching(all: &[&str], last: &str) -> Vec<String> {
+    all.iter().filter(|word| word.starts_with(last)).map(|word| word.to_string()).collect()
 }
 
 /// Kernel settings that a container can have of its own.
@@ -151,6 +156,9 @@ fn of_argument(engine: &Engine, verb: &Verb, words: &[String], last: &str) -> (V
     if word.contains("CONTAINER") {
         all.extend(containers(engine, verb.names[0], last));
     }
+    if word.contains("POD") {
+        all.extend(pods(engine, verb.names[0], last));
+    }
     if word.contains("IMAGE") {
         all.extend(images(engine, last));
     }
@@ -185,6 +193,30 @@ fn containers(engine: &Engine, verb: &str, last: &str) -> Vec<String> {
         }
         if fits && last.len() >= 2 && record.id.starts_with(last) {
             all.push(record.short_id().to_string());
+        }
+    }
+    all
+}
+
+/// Names; ids too once two digits are there.
+fn pods(engine: &Engine, verb: &str, last: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for pod in unroot_engine::pod::all(&engine.dirs).unwrap_or_default() {
+        let states: Vec<_> =
+            pod.members(&engine.dirs).unwrap_or_default().iter().map(|(_, state)| state.status).collect();
+        let status = PodStatus::of(&states);
+        let fits = match verb {
+            "pod kill" | "pod pause" | "pod stats" | "pod stop" | "pod top" => {
+                matches!(status, PodStatus::Running | PodStatus::Degraded)
+            }
+            "pod unpause" => status == PodStatus::Paused,
+            _ => true,
+        };
+        if fits && pod.name.starts_with(last) {
+            all.push(pod.name.clone());
+        }
+        if fits && last.len() >= 2 && pod.id.starts_with(last) {
+            all.push(pod.short_id().to_string());
         }
     }
     all

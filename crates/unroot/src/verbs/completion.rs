@@ -31,6 +31,7 @@ pub const VERB: Verb = Verb {
 fn arguments(verb: &Verb) -> &'static str {
     match verb.usage {
         u if u.contains("CONTAINER") => "unroot ps -a --format '{{.Names}}' 2>/dev/null",
+        u if u.contains("POD") => "unroot pod ps --format '{{.Name}}' 2>/dev/null",
         u if u.contains("IMAGE") => "unroot images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null",
         u if u.contains("VOLUME") => "unroot volume ls -q 2>/dev/null",
         _ => "true",
@@ -62,7 +63,7 @@ fn bash() -> String {
         }
     }
     let mut groups = String::new();
-    for group in ["container", "image", "volume"] {
+    for group in ["container", "image", "pod", "volume"] {
         let inner: Vec<&str> =
             VERBS.iter().flat_map(|v| v.names).filter_map(|n| n.strip_prefix(&format!("{group} "))).collect();
         groups += &format!(
@@ -71,7 +72,7 @@ fn bash() -> String {
         );
     }
     format!(
-        "_unroot() {{\n  local current=${{COMP_WORDS[COMP_CWORD]}} flags= names=true\n  if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY=($(compgen -W \"{}\" -- \"$current\")); return; fi\n  if [ \"$COMP_CWORD\" = 2 ]; then case ${{COMP_WORDS[1]}} in\n{groups}  esac; fi\n  case \"${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}\" in\n    container\\ *|image\\ *|volume\\ *) verb=\"${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}\" ;;\n    *) verb=${{COMP_WORDS[1]}} ;;\n  esac\n  case $verb in\n{cases}  esac\n  case $current in\n    -*) COMPREPLY=($(compgen -W \"$flags\" -- \"$current\")) ;;\n    *) COMPREPLY=($(compgen -W \"$(eval \"$names\")\" -- \"$current\")) ;;\n  esac\n}}\ncomplete -o default -F _unroot unroot podman docker\n",
+        "_unroot() {{\n  local current=${{COMP_WORDS[COMP_CWORD]}} flags= names=true\n  if [ \"$COMP_CWORD\" = 1 ]; then COMPREPLY=($(compgen -W \"{}\" -- \"$current\")); return; fi\n  if [ \"$COMP_CWORD\" = 2 ]; then case ${{COMP_WORDS[1]}} in\n{groups}  esac; fi\n  case \"${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}\" in\n    container\\ *|image\\ *|pod\\ *|volume\\ *) verb=\"${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}\" ;;\n    *) verb=${{COMP_WORDS[1]}} ;;\n  esac\n  case $verb in\n{cases}  esac\n  case $current in\n    -*) COMPREPLY=($(compgen -W \"$flags\" -- \"$current\")) ;;\n    *) COMPREPLY=($(compgen -W \"$(eval \"$names\")\" -- \"$current\")) ;;\n  esac\n}}\ncomplete -o default -F _unroot unroot podman docker\n",
         first_words().join(" ")
     )
 }

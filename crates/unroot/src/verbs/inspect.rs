@@ -14,7 +14,7 @@ fn flags() -> Vec<Flag> {
     vec![
         flag("format", 'f', Kind::Value, "json, or a Go template"),
         flag("size", 's', Kind::Bool, "Sizes, too"),
-        flag("type", 't', Kind::Value, "Kind of object: container, image, volume, all"),
+        flag("type", 't', Kind::Value, "Kind of object: container, image, pod, volume, all"),
         LATEST,
     ]
 }
@@ -22,7 +22,7 @@ fn flags() -> Vec<Flag> {
 pub const VERB: Verb = Verb {
     names: &["inspect"],
     usage: "[options] NAME [NAME...]",
-    about: "Show all about containers, images and volumes",
+    about: "Show all about containers, images, pods and volumes",
     flags,
     interspersed: true,
     count: (0, ANY),
@@ -50,8 +50,10 @@ pub const IMAGE: Verb = Verb {
 };
 
 fn run(global: &Global, args: &Args, kind: &str) -> Outcome {
-    if !["all", "container", "image", "volume"].contains(&kind) {
-        return Err(CliError::new(format!("invalid type \"{kind}\": it is container, image, volume or all")));
+    if !["all", "container", "image", "pod", "volume"].contains(&kind) {
+        return Err(CliError::new(format!(
+            "invalid type \"{kind}\": it is container, image, pod, volume or all"
+        )));
     }
     let engine = global.engine()?;
     let mut words = args.rest.clone();
@@ -114,6 +116,13 @@ fn object(engine: &Engine, word: &str, kind: &str, size: bool) -> Result<Value, 
             Ok(None) | Err(_) if kind == "all" => {}
             Ok(None) => return Err(CliError::new(format!("{word}: image not known"))),
             Err(e) => return Err(e.into()),
+        }
+    }
+    if matches!(kind, "all" | "pod") {
+        match engine.find_pod(word) {
+            Ok(pod) => return super::pod::inspect::view(engine, &pod),
+            Err(e) if e.kind() == ErrorKind::NotFound && kind == "all" => {}
+            Err(e) => return Err(CliError::new(format!("no such pod {word:?}: {e}"))),
         }
     }
     if let Some(volume) = engine.store.volumes().get(word).map_err(CliError::new)? {

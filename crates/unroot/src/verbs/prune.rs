@@ -35,8 +35,9 @@ fn run(global: &Global, args: &Args) -> Outcome {
     let mut chosen: Vec<Record> = Vec::new();
     for record in engine.containers()? {
         let state = State::observe(&engine.dirs, &record.id)?;
-        if matches!(state.status, Status::Created | Status::Exited) && filters.hold(&engine, &record, &state)
-        {
+        // (those of pods come and go with their pods)
+        let is_free = record.spec.pod.is_none() && matches!(state.status, Status::Created | Status::Exited);
+        if is_free && filters.hold(&engine, &record, &state) {
             chosen.push(record);
         }
     }

@@ -55,7 +55,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         if let Some(failure) = failures.remove(&record.id) {
             return Err(failure);
         }
-        match engine.remove(&record, force, timeout, args.is("volumes")) {
+        match engine.remove_with_pod(&record, force, timeout, args.is("volumes")) {
             Ok(()) => Ok(Some(word)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Some(word)),
             Err(e) if e.kind() == ErrorKind::State => Err(CliError { code: 2, ..CliError::from(e) }),
@@ -123,6 +123,7 @@ fn without_dependents(engine: &Engine, containers: Containers) -> Result<Contain
     let dependents = Dependents::of(&engine.containers()?);
     let going: Vec<String> = containers.iter().flatten().map(|(_, r)| r.id.clone()).collect();
     let check = |(word, record): (String, Record)| {
+        engine.refuse_infra(&record)?;
         let left: Vec<&str> = dependents
             .on(&record.id)
             .iter()

@@ -1,6 +1,6 @@
 //! `rmi`
 
-use unroot_engine::Engine;
+use unroot_engine::{Engine, ErrorKind};
 
 use crate::Global;
 use crate::cli::{Args, CliError, Kind, Outcome, flag};
@@ -77,7 +77,11 @@ pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, C
                     ),
                 ));
             }
-            engine.remove(&record, true, Some(0), true)?;
+            // (with its pod, which had others that use it)
+            match engine.remove_with_pod(&record, true, Some(0), true) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+                _ => {}
+            }
         }
     }
     if !engine.remove_image_if_unused(id)? {

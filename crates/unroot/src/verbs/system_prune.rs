@@ -32,6 +32,8 @@ fn run(global: &Global, args: &Args) -> Outcome {
         return Ok(0);
     }
     engine.enter()?;
+    let pods = if args.all("filter").is_empty() { super::pod::prune::prune(&engine)? } else { Vec::new() };
+    show("Deleted Pods", &pods.into_iter().collect::<Result<Vec<_>, _>>()?);
     let containers = prune_containers(&engine, args.all("filter"))?;
     show("Deleted Containers", &containers);
     if args.is("volumes") {
@@ -52,7 +54,7 @@ fn question(args: &Args) -> String {
         false => "all dangling images",
     };
     format!(
-        "WARNING! This command removes:\n\t- all stopped containers{volumes}\n\t- {images}\n\nAre you sure you want to continue? [y/N] "
+        "WARNING! This command removes:\n\t- all stopped containers\n\t- all stopped pods{volumes}\n\t- {images}\n\nAre you sure you want to continue? [y/N] "
     )
 }
 
@@ -98,7 +100,7 @@ fn prune_containers(engine: &Engine, filters: &[String]) -> Result<Vec<String>, 
     let mut gone = Vec::new();
     for record in engine.containers()? {
         let status = State::observe(&engine.dirs, &record.id)?.status;
-        let has_ended = matches!(status, Status::Created | Status::Exited);
+        let has_ended = record.spec.pod.is_none() && matches!(status, Status::Created | Status::Exited);
         let labels = record.spec.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         if has_ended && holds(filters, &labels, record.created)? {
             engine.remove(&record, false, None, false)?;

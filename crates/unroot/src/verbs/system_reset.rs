@@ -20,7 +20,7 @@ pub const VERB: Verb = Verb {
 };
 
 /// What the engine keeps in its directories. Whatever else is there is somebody else's, and stays.
-const KEPT: [&str; 13] = [
+const KEPT: [&str; 14] = [
     "containers",
     "events.log",
     "ids.lock",
@@ -31,6 +31,7 @@ const KEPT: [&str; 13] = [
     "mount-points",
     "mounts",
     "names",
+    "pods",
     "secrets",
     "tmp",
     "volumes",
@@ -55,7 +56,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
 
 fn question(engine: &Engine) -> String {
     format!(
-        "WARNING! This will remove:\n        - all containers\n        - all images\n        - all volumes\n        - all secrets\n        - all that is kept in {} and {}\nAre you sure you want to continue? [y/N] ",
+        "WARNING! This will remove:\n        - all containers\n        - all pods\n        - all images\n        - all volumes\n        - all secrets\n        - all that is kept in {} and {}\nAre you sure you want to continue? [y/N] ",
         engine.dirs.root.display(),
         engine.dirs.run.display()
     )
