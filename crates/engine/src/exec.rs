@@ -211,6 +211,7 @@ impl Engine {
             terminal: spec.terminal,
             env: exec_env(
                 record,
+                &self.host_name_of(record),
                 &config,
                 &crate::secrets::variables(&self.dirs, record)?,
                 spec,
@@ -245,12 +246,21 @@ impl Engine {
         let image = self.image_of(record).ok().flatten();
         let view = self.root_view(&record.spec, image.as_ref(), Some(&record.id));
         let user = view.and_then(|view| self.process_user(record, &view, config));
-        exec_env(record, config, &[], &ExecSpec::default(), user.ok().and_then(|u| u.home).as_deref())
+        let host_name = self.host_name_of(record);
+        exec_env(
+            record,
+            &host_name,
+            config,
+            &[],
+            &ExecSpec::default(),
+            user.ok().and_then(|u| u.home).as_deref(),
+        )
     }
 }
 
 fn exec_env(
     record: &Record,
+    host_name: &str,
     config: &unroot_store::Config,
     secrets: &[(String, String)],
     spec: &ExecSpec,
@@ -270,7 +280,7 @@ fn exec_env(
     config.env.iter().filter_map(|e| e.split_once('=')).for_each(|(n, v)| set(n, v));
     record.spec.process.env.iter().for_each(|(n, v)| set(n, v));
     secrets.iter().for_each(|(n, v)| set(n, v));
-    set("HOSTNAME", record.spec.process.hostname.as_deref().unwrap_or(record.short_id()));
+    set("HOSTNAME", host_name);
     set("HOME", home.unwrap_or("/"));
     spec.env.iter().for_each(|(n, v)| set(n, v));
     all.into_iter().map(|(n, v)| format!("{n}={v}")).collect()

@@ -40,7 +40,7 @@ pub fn write(
     if !spec.network.no_hosts {
         put("hosts", "/etc/hosts", &hosts_text(engine, record, network, view)?, 0o644)?;
     }
-    let host_name = host_name_of(engine, record);
+    let host_name = engine.host_name_of(record);
     if !spec.process.no_hostname {
         put("hostname", "/etc/hostname", &format!("{host_name}\n"), 0o644)?;
     }
@@ -129,15 +129,31 @@ fn own(record: &Record, path: &Path) {
     }
 }
 
-/// The name of a container's host: its own, the host's, or that of the container whose uts namespace it is in.
-pub fn host_name_of(engine: &Engine, record: &Record) -> String {
-    match (&record.spec.process.hostname, &record.spec.namespaces.uts) {
-        (Some(name), _) => name.clone(),
-        (None, Namespace::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        (None, Namespace::Container(other)) if *other != record.id => {
-            engine.find(other).map_or_else(|_| record.short_id().to_string(), |r| host_name_of(engine, &r))
+impl Engine {
+    /// The name of a container's host: its own, the host's, or that of the container whose uts namespace it is in.
+    pub fn host_name_of(&self, record: &Record) -> String {
+        match (&record.spec.process.hostname, &record.spec.namespaces.uts) {
+            (Some(name), _) => name.clone(),
+            (None, Namespace::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            (None, Namespace::Container(other)) if *other != record.id => {
+                self.find(other).map_or_else(|_| record.short_id().to_string(), |r| self.host_name_of(&r))
+            }
+            (None, _) => record.short_id().to_string(),
         }
-        (None, _) => record.short_id().to_string(),
+    }
+
+    /// The container whose network one has, and whose published ports lead to it.
+    pub fn network_owner(&self, record: &Record) -> Record {
+        let mut owner = record.clone();
+        // (they cannot be in a circle, but for files that somebody has changed)
+        for _ in 0..8 {
+            let other = owner.spec.network.mode.as_deref().and_then(|m| m.strip_prefix("container:"));
+            match other.and_then(|id| self.find(id).ok()) {
+                Some(other) => owner = other,
+                None => break,
+            }
+        }
+        owner
     }
 }
 
@@ -202,7 +218,7 @@ fn hosts_text(engine: &Engine, record: &Record, network: &Mode, view: &RootView)
         };
         added.push((ip, names.split(';').map(str::to_string).collect()));
     }
-    let name = host_name_of(engine, record);
+    let name = engine.host_name_of(record);
     let own_names = [name.as_str(), record.name.as_str()];
     let address = match network {
         Mode::Pasta(_) => own_address(),

@@ -302,7 +302,7 @@ impl Engine {
             None => None,
         };
         let proxies = proxies();
-        let host_name = netfiles::host_name_of(self, record);
+        let host_name = self.host_name_of(record);
         let mut planned = plan::plan(
             spec,
             &Facts {

@@ -435,7 +435,7 @@ fn network(facts: &Facts) -> Layer {
         state: state_of(shared.map(|s| !s)),
         finding: match shared {
             Some(true) => say!("it is the host's", "ホストのネットワークです"),
-            Some(false) => say!("a namespace of its own", "専用の名前空間"),
+            Some(false) => say!("not the host's", "ホストのものではない"),
             None => say!("not known", "不明"),
         },
         evidence: read(

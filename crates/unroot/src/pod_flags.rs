@@ -136,9 +136,6 @@ pub fn specs(global: &Global, args: &Args) -> Result<(PodSpec, Option<ContainerS
         .with_hint("--share-parent=false"));
     }
     let infra = infra(global, args)?;
-    if pod.share.iter().any(|s| s == "uts") && pod.hostname.is_empty() {
-        pod.hostname = pod.name.clone().unwrap_or_default();
-    }
     Ok((pod, Some(infra)))
 }
 
@@ -265,7 +262,7 @@ pub fn make_new(global: &Global, engine: &Engine, spec: &mut ContainerSpec) -> R
     args.set_default("name", vec![name.clone()]);
     let (mut pod, infra) = specs(global, &args)?;
     pod.restart = spec.life.restart;
-    pod.hostname = spec.process.hostname.clone().unwrap_or(name);
+    pod.hostname = spec.process.hostname.clone().unwrap_or_default();
     let infra = infra.map(|mut infra| {
         infra.network = std::mem::take(&mut spec.network);
         infra.process.hostname = spec.process.hostname.take();

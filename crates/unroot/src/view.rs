@@ -27,7 +27,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
     let args = unroot_engine::plan::command(spec, &config);
     let (run, exit) = (state.run.as_ref(), state.exit.as_ref());
     let live = state.is_live();
-    let ports = ports(record);
+    let ports = ports(&engine.network_owner(record));
     let stop_signal = engine.stop_signal(record);
     let network_mode = spec.network.mode.clone().unwrap_or_else(|| "pasta".into());
     let mode = |n: &unroot_engine::spec::Namespace, default: &str| match n {
@@ -95,7 +95,7 @@ pub fn container(engine: &Engine, record: &Record) -> Result<Value, CliError> {
         "HostGid": seen.as_ref().map(|i| i.host_gid),
         "IDMap": {"Observed": seen.is_some(), "UidMap": lines(|m| &m.uid), "GidMap": lines(|m| &m.gid), "Owner": seen.as_ref().and_then(|i| i.owner)},
         "Config": {
-            "Hostname": spec.process.hostname.clone().unwrap_or_else(|| record.short_id().to_string()),
+            "Hostname": engine.host_name_of(record),
             "User": spec.process.user.clone().unwrap_or_else(|| config.user.clone()),
             "Tty": spec.process.terminal,
             "OpenStdin": spec.process.interactive,
@@ -364,7 +364,7 @@ pub fn ports_text(engine: &Engine, record: &Record) -> String {
         1 => first.to_string(),
         _ => format!("{first}-{}", first + (length - 1)),
     };
-    let ranges = port_ranges(record);
+    let ranges = port_ranges(&engine.network_owner(record));
     let mut texts: Vec<String> = ranges
         .iter()
         .map(|r| {

@@ -18,6 +18,8 @@ pub struct ContainerAnswer {
     pub id: String,
     /// `running`, ...
     pub status: String,
+    /// The pod that it is in.
+    pub pod: Option<String>,
     /// Its first process on the host.
     pub pid: Option<u32>,
     /// Whose engine made it.
@@ -52,6 +54,7 @@ impl Asker<'_> {
             name: known.record.name.clone(),
             id: known.record.id.clone(),
             status: known.state.status.as_str().into(),
+            pod: crate::Pod::of(&self.engine.dirs, &known.record)?.map(|pod| pod.name),
             pid: process.as_ref().map(|p| p.pid),
             engine_user: self.outside_user(self.engine.user.uid),
             inside_user: uid.map(|_| Inside {

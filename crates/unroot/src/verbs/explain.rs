@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use unroot_engine::State;
+use unroot_engine::{Engine, Pod, Record, State};
 use unroot_explain::say::Language;
 use unroot_explain::text::Style;
 use unroot_explain::{Facts, Host, Report, judge};
@@ -85,16 +85,30 @@ fn show(reports: &[(String, Report)], host: &Host, args: &Args) {
     }
 }
 
+/// Which pod a container is in, and whom it shares namespaces with there.
+fn in_pod(engine: &Engine, record: &Record) -> Result<String, CliError> {
+    let Some(pod) = Pod::of(&engine.dirs, record)? else { return Ok(String::new()) };
+    let members = pod.members(&engine.dirs)?;
+    let others = members.iter().filter(|(r, state)| r.id != record.id && state.is_live());
+    let others: Vec<&str> = others.map(|(r, _)| r.name.as_str()).collect();
+    Ok(match (others.is_empty(), pod.spec.share.is_empty()) {
+        (false, false) => {
+            format!(", in pod {}: shares {} with {}", pod.name, pod.spec.share.join(", "), others.join(", "))
+        }
+        _ => format!(", in pod {}", pod.name),
+    })
+}
+
 /// What each argument names, and the process that is looked at: a container of ours by name or id, else a pid.
 fn targets(global: &Global, args: &Args) -> Result<Vec<(String, u32)>, CliError> {
     let engine = global.engine()?;
-    let of = |record: &unroot_engine::Record| -> Result<(String, u32), CliError> {
+    let of = |record: &Record| -> Result<(String, u32), CliError> {
         let state = State::observe(&engine.dirs, &record.id)?;
         let process = state.process().ok_or_else(|| {
             CliError::new(format!("container {} is not running: there is no process to explain", record.name))
                 .with_hint(format!("{} start {}", unroot_engine::program(), record.name))
         })?;
-        Ok((record.name.clone(), process.pid))
+        Ok((record.name.clone() + &in_pod(&engine, record)?, process.pid))
     };
     if args.is("latest") {
         if !args.rest.is_empty() {

@@ -20,7 +20,8 @@ pub const VERB: Verb = Verb {
         let wanted = args.rest.get(1).map(|p| if p.contains('/') { p.clone() } else { format!("{p}/tcp") });
         let mut found = false;
         for record in records {
-            for port in record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten() {
+            let owner = engine.network_owner(&record);
+            for port in owner.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten() {
                 let inside = format!("{}/{}", port.container, port.protocol);
                 let outside = format!(
                     "{}:{}",

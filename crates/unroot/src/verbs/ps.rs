@@ -311,7 +311,7 @@ fn whole(engine: &Engine, record: &Record, state: &State, shown: &Shown) -> Resu
         "Pid": state.process().map_or(0, |p| p.pid),
         "Pod": "",
         "PodName": "",
-        "Ports": view::ports_json(record),
+        "Ports": view::ports_json(&engine.network_owner(record)),
         "Restarts": run.map(|r| r.restarts).or(exit.map(|e| e.restarts)).unwrap_or(0),
         "Size": size,
         "StartedAt": seconds(started),

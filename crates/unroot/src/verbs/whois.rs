@@ -231,6 +231,9 @@ fn container_text(c: &ContainerAnswer) -> String {
     if let Some(pid) = c.pid {
         text += &format!(", process {pid}");
     }
+    if let Some(pod) = &c.pod {
+        text += &format!(", in pod {pod}");
+    }
     text += &line("engine:", &format!("uid {}", outside(&c.engine_user)));
     match (&c.inside_user, &c.user) {
         (Some(user), Some(outer)) => {

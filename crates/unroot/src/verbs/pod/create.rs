@@ -53,7 +53,7 @@ pub const VERB: Verb = Verb {
 fn run(global: &Global, args: &Args) -> Outcome {
     let (spec, infra) = pod_flags::specs(global, args)?;
     let engine = global.engine()?;
-    let pod = engine.create_pod(spec, infra, &Default::default(), &Shown::new(false))?;
+    let pod = engine.create_pod(spec, infra, &Default::default(), &Shown::new(true))?;
     if let Some(file) = args.value("pod-id-file") {
         std::fs::write(file, &pod.id).map_err(|e| {
             let _ = engine.remove_pod(&pod, true, None);
