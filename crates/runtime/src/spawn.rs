@@ -87,9 +87,9 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
     let stdio = stdio.complete()?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
-    let forked = match &plan.join_user {
-        None => clone_beside(plan.join_pid.as_ref(), plan.new, request.cgroup)?,
-        Some(user) => clone_in(user, plan.join_pid.as_ref(), plan.new, request.cgroup)?,
+    let forked = match (&plan.join_user, &plan.join_pid) {
+        (None, None) => clone(plan.new, request.cgroup)?,
+        (user, pid) => clone_in(user.as_ref(), pid.as_ref(), plan.new, request.cgroup)?,
     };
     match forked {
         Fork::Parent(child) => {
@@ -124,28 +124,12 @@ pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Init, Error> {
     }
 }
 
-/// Makes a child; in a pid namespace that is there, if one is given: this process's next children are in its own again.
-fn clone_beside(
-    pid: Option<&OwnedFd>,
-    new: NamespaceFlags,
-    cgroup: Option<BorrowedFd<'_>>,
-) -> Result<Fork, Error> {
-    let Some(pid) = pid else { return Ok(clone(new, cgroup)?) };
-    let path = "/proc/self/ns/pid";
-    let own = fs::File::open(path).map_err(|e| Error::Spec(format!("open {path}: {e}")))?;
-    setns(pid.as_fd(), flags(&[Namespace::Pid]))?;
-    let forked = clone(new, cgroup)?;
-    if matches!(forked, Fork::Parent(_)) {
-        setns(own.as_fd(), flags(&[Namespace::Pid]))?;
-    }
-    Ok(forked)
-}
-
-/// Makes a child in a user namespace that is there, so that the child's other namespaces belong to it: a first child
-/// joins it, makes a sibling, which is a child of the caller's, and ends. It also joins the pid namespace, so that it
-/// sees the sibling by the number that the caller sees.
+/// Makes a child in namespaces that are there, of which a process is only by birth: of the user namespace, so that the
+/// child's other namespaces belong to it, or of the pid namespace. A first child joins them, makes a sibling, which is a
+/// child of the caller's, and ends. The caller stays where it is, and so do those whom it makes later; the number of the
+/// sibling is the one that the caller sees.
 fn clone_in(
-    user: &OwnedFd,
+    user: Option<&OwnedFd>,
     pid: Option<&OwnedFd>,
     new: NamespaceFlags,
     cgroup: Option<BorrowedFd<'_>>,
@@ -153,11 +137,13 @@ fn clone_in(
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|e| SyscallError::new("socketpair", e))?;
     let join = || -> Result<Fork, SyscallError> {
-        prctl(Prctl::Dumpable(false))?;
         if let Some(pid) = pid {
             setns(pid.as_fd(), flags(&[Namespace::Pid]))?;
         }
-        setns(user.as_fd(), flags(&[Namespace::User]))?;
+        if let Some(user) = user {
+            prctl(Prctl::Dumpable(false))?;
+            setns(user.as_fd(), flags(&[Namespace::User]))?;
+        }
         clone_sibling(new)
     };
     match clone(NamespaceFlags::default(), cgroup)? {
@@ -182,7 +168,7 @@ fn clone_in(
             match (pidfd, <[u8; 4]>::try_from(&said[..length])) {
                 (Some(pidfd), Ok(pid)) => Ok(Fork::Parent(Child { pid: u32::from_ne_bytes(pid), pidfd })),
                 _ => Err(Error::Spec(format!(
-                    "joining the user namespace: {}",
+                    "joining the container's namespaces: {}",
                     String::from_utf8_lossy(&said[..length])
                 ))),
             }
