@@ -260,7 +260,8 @@ impl Engine {
             let Some(init) = state.process() else { continue };
             let context = Context::of(init.pid);
             let shares = record.spec.namespaces.pid == Namespace::Host;
-            let own = all.of_container(init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
+            let own =
+                all.of_container(init.pid, shares, state.run.as_ref().and_then(|r| r.cgroup.as_deref()));
             // (in a pid namespace that containers share, who a process is tells its own root)
             let is_shared =
                 record.spec.pod.is_some() || matches!(record.spec.namespaces.pid, Namespace::Container(_));
