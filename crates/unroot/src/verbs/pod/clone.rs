@@ -68,13 +68,9 @@ fn run(global: &Global, args: &Args) -> Outcome {
     if args.is("destroy") {
         engine.remove_pod(&old, true, None)?;
     }
-    if args.is("start") {
-        for (id, error) in engine.start_pod(&made)? {
-            return Err(CliError::new(format!(
-                "pod {} created, but starting container {id}: {error}",
-                made.id
-            )));
-        }
+    let failures = if args.is("start") { engine.start_pod(&made)? } else { Vec::new() };
+    if let Some((id, error)) = failures.into_iter().next() {
+        return Err(CliError::new(format!("pod {} created, but starting container {id}: {error}", made.id)));
     }
     output::line(&made.id);
     Ok(0)

@@ -25,7 +25,7 @@ pub const VERB: Verb = Verb {
 
 fn run(global: &Global, args: &Args) -> Outcome {
     let engine = global.engine()?;
-    if args.rest.is_empty() == !args.is("latest") {
+    if args.rest.is_empty() != args.is("latest") {
         return Err(CliError::new("you must provide at least one name or id, or --latest, and not both"));
     }
     let mut pods: Vec<Result<Pod, CliError>> = args
