@@ -12,13 +12,12 @@
 //! ```
 //! Filesystems of the kernel's (proc, sysfs, devices ...) are left out: a container has its own.
 
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use unroot_runtime::spec::Mount;
+use unroot_sys::mountinfo::{self, Mounted};
 
 use crate::dirs::make_dir;
 use crate::error::{Context as _, Result};
@@ -49,12 +48,6 @@ const OF_THE_KERNEL: [&str; 22] = [
     "tracefs",
 ];
 
-/// A line of proc_pid_mountinfo(5).
-struct Mounted {
-    at: PathBuf,
-    kind: String,
-}
-
 /// What the root is put together of; paths are relative to it.
 #[derive(Debug, Default, PartialEq)]
 struct Parts {
@@ -77,8 +70,7 @@ pub struct Places {
 /// Puts the root together: the mounts that make it of the skeleton. None if nothing is mounted below the directory.
 pub fn assemble(dir: &Path, places: &Places, read_only: bool) -> Result<Option<Vec<Mount>>> {
     let dir = &fs::canonicalize(dir).context(|| format!("--rootfs {}", dir.display()))?;
-    let table = fs::read("/proc/self/mountinfo").context(|| "read /proc/self/mountinfo".into())?;
-    let mounted = parse(&table);
+    let mounted = mountinfo::of("self").context(|| "read /proc/self/mountinfo".into())?;
     if !has_below(dir, &mounted) {
         return Ok(None);
     }
@@ -111,31 +103,8 @@ fn mount(part: &Path, kind: &str, source: &str, options: Vec<String>) -> Mount {
     Mount { destination, kind: kind.into(), source: source.into(), options }
 }
 
-fn parse(table: &[u8]) -> Vec<Mounted> {
-    let line = |line: &[u8]| -> Option<Mounted> {
-        let mut words = line.split(|b| *b == b' ');
-        let at = words.by_ref().nth(4)?;
-        let kind = words.skip_while(|w| *w != b"-").nth(1)?;
-        Some(Mounted { at: unescape(at), kind: String::from_utf8_lossy(kind).into_owned() })
-    };
-    table.split(|b| *b == b'\n').filter_map(line).collect()
-}
-
-/// `\040` is a blank.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, more)) = rest.split_first() {
-        let code = (*first == b'\\').then(|| more.get(..3)).flatten();
-        let code = code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        out.push(code.unwrap_or(*first));
-        rest = if code.is_some() { &more[3..] } else { more };
-    }
-    PathBuf::from(OsString::from_vec(out))
-}
-
 fn has_below(dir: &Path, mounted: &[Mounted]) -> bool {
-    mounted.iter().any(|m| m.at != dir && m.at.starts_with(dir))
+    mounted.iter().any(|m| m.target != dir && m.target.starts_with(dir))
 }
 
 fn collect(dir: &Path, part: &Path, mounted: &[Mounted], parts: &mut Parts) {
@@ -151,7 +120,7 @@ fn collect(dir: &Path, part: &Path, mounted: &[Mounted], parts: &mut Parts) {
     for entry in entries {
         let (path, part) = (entry.path(), part.join(entry.file_name()));
         let Ok(kind) = entry.file_type() else { continue };
-        let top = mounted.iter().rev().find(|m| m.at == path);
+        let top = mounted.iter().rev().find(|m| m.target == path);
         let of_the_kernel = top.is_some_and(|m| OF_THE_KERNEL.contains(&m.kind.as_str()));
         if kind.is_dir() && of_the_kernel {
             parts.directories.push(part);
@@ -212,15 +181,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_of_mounts() {
-        let table = b"21 1 8:1 / / rw shared:1 - ext4 /dev/vda rw\n22 21 0:5 / /with\\040blank rw - tmpfs a\\134b rw\nbad\n";
-        let all: Vec<(String, String)> =
-            parse(table).into_iter().map(|m| (m.at.to_string_lossy().into_owned(), m.kind)).collect();
-        assert_eq!(all, [("/".into(), "ext4".into()), ("/with blank".into(), "tmpfs".into())]);
-        assert_eq!(unescape(b"a\\9"), Path::new("a\\9"));
-    }
-
-    #[test]
     fn parts() {
         let base = std::env::temp_dir().join(format!("unroot-host-tree-{}", std::process::id()));
         for dir in ["usr/bin", "var/lib/db", "var/log", "proc"] {
@@ -228,7 +188,14 @@ mod tests {
         }
         fs::write(base.join("var/file"), "").unwrap();
         std::os::unix::fs::symlink("usr/bin", base.join("bin")).unwrap();
-        let at = |at: &str, kind: &str| Mounted { at: base.join(at), kind: kind.into() };
+        let at = |at: &str, kind: &str| Mounted {
+            device: String::new(),
+            root: "/".into(),
+            target: base.join(at),
+            options: String::new(),
+            kind: kind.into(),
+            super_options: String::new(),
+        };
         let mounted =
             [at("", "ext4"), at("var/lib/db", "xfs"), at("proc", "proc"), at("proc/sys/x", "binfmt_misc")];
         let mut found = Parts::default();

@@ -18,7 +18,7 @@ h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.05rem;margin:1.6rem 0 .4rem;bo
 .verdict{border-left:.4rem solid;padding:.5rem .9rem;margin:.6rem 0}.good{color:var(--good)}.bad{color:var(--bad)}.part{color:var(--part)}\
 .verdict p{color:var(--fg);margin:.2rem 0}dl{display:grid;grid-template-columns:minmax(7rem,auto) 1fr;gap:.15rem .9rem;margin:0}dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}\
 ul{list-style:none;padding:0;margin:0}li{padding:.45rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}\
-li b{display:inline-block}small,.dim{color:var(--dim)}code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}svg{width:100%;height:auto;display:block}\
+li b{display:inline-block}small,.dim{color:var(--dim)}code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}svg{width:100%;max-width:32rem;height:auto;display:block}\
 svg text{fill:var(--fg);font:13px ui-monospace,monospace}section{margin-bottom:3rem}";
 
 /// The page of these reports, each with its title.
@@ -146,8 +146,9 @@ fn section(out: &mut String, title: &str, report: &Report, host: &Host, language
 
 fn evidence(out: &mut String, all: &[crate::judge::Evidence]) {
     for one in all {
-        let _ =
-            write!(out, "<br><small><code>{}: {}</code></small>", escape(&one.source), escape(&one.value));
+        let colon = if one.value.is_empty() { "" } else { ": " };
+        let (source, value) = (escape(&one.source), escape(&one.value));
+        let _ = write!(out, "<br><small><code>{source}{colon}{value}</code></small>");
     }
 }
 

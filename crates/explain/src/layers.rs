@@ -93,7 +93,10 @@ fn process(facts: &Facts) -> Layer {
         name: say!("process inside is not root", "中のプロセスが root でない"),
         state,
         finding,
-        evidence: read(format!("/proc/{}/status Uid", facts.pid), format!("{:?}", facts.uid)),
+        evidence: read(
+            format!("/proc/{}/status Uid", facts.pid),
+            facts.uid.map(|id| id.to_string()).join(" "),
+        ),
         cure: Some(say!("-u USER, or USER in the image", "-u ユーザー、またはイメージの USER")),
     }
 }
@@ -207,12 +210,13 @@ fn capabilities(facts: &Facts) -> Layer {
         (_, Some(true)) => State::Partly,
         (_, None) => State::Unknown,
     };
+    let all = unroot_sys::capability::NAMES.len();
     let finding = match count {
         0 => say!(
             "none in force, {bounding} to be gained at most",
             "有効なもの無し、得られるのは最大 {bounding} 個"
         ),
-        38.. => say!("all {count}, {over}", "全 {count} 個、{over_ja}"),
+        38.. => say!("{count} of {all}, {over}", "{all} 個中 {count} 個、{over_ja}"),
         _ => say!("{count} {over}: {names}", "{count} 個、{over_ja}: {names}"),
     };
     Layer {

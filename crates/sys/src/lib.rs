@@ -6,6 +6,7 @@ pub mod capability;
 pub mod error;
 pub mod memory;
 pub mod mount;
+pub mod mountinfo;
 pub mod ns;
 pub mod path;
 pub mod process;

@@ -131,15 +131,17 @@ fn gates(group: &mut Group, gates: &Gates, works: bool) {
 
 /// A new /proc may not show more than the one that is there (the kernel's mount_too_revealing).
 fn masked_proc(group: &mut Group) {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let masks: Vec<&str> = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .filter(|target| {
-            target.strip_prefix("/proc/").is_some_and(|rest| !rest.starts_with("sys/fs/binfmt_misc"))
+    let mounted = unroot_sys::mountinfo::of("self").unwrap_or_default();
+    let masks: Vec<String> = mounted
+        .iter()
+        .filter(|m| {
+            m.target
+                .strip_prefix("/proc/")
+                .is_ok_and(|rest| !rest.as_os_str().is_empty() && !rest.starts_with("sys/fs/binfmt_misc"))
         })
+        .map(|m| m.target.display().to_string())
         .collect();
-    if let [first, ..] = masks[..] {
+    if let [first, ..] = &masks[..] {
         group
             .add(
                 "proc",

@@ -148,13 +148,9 @@ fn registries(engine: &Engine) -> Result<Value, CliError> {
 
 /// The kind of filesystem that a directory is on, as mountinfo names it.
 fn filesystem(dir: &Path) -> String {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounted = table.lines().filter_map(|line| {
-        let at = line.split(' ').nth(4)?;
-        let kind = line.split_once(" - ")?.1.split(' ').next()?;
-        dir.starts_with(at).then_some((at.len(), kind))
-    });
-    mounted.max_by_key(|(length, _)| *length).map_or("unknown", |(_, kind)| kind).into()
+    let mounted = unroot_sys::mountinfo::of("self").unwrap_or_default();
+    let around = mounted.into_iter().filter(|m| dir.starts_with(&m.target));
+    around.max_by_key(|m| m.target.as_os_str().len()).map_or("unknown".into(), |m| m.kind)
 }
 
 fn pasta() -> Value {
