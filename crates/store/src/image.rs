@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat, readlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::is_digest;
@@ -198,6 +200,20 @@ impl Record {
     }
 }
 
+/// An image's record, in as few calls as can be: there may be hundreds.
+fn read_record(dir: &OwnedFd, id: &str) -> Option<Vec<u8>> {
+    let file = openat(dir, format!("{id}/image.json"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut data = Vec::with_capacity(4096);
+    loop {
+        data.reserve(1);
+        let room = data.capacity() - data.len();
+        // (only the end of a file makes a read short)
+        if rustix::io::read(&file, rustix::buffer::spare_capacity(&mut data)).ok()? < room {
+            return Some(data);
+        }
+    }
+}
+
 /// 64 hex digits.
 pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -234,9 +250,8 @@ impl Store {
     }
 
     /// The same with nothing of its configuration but when it was made, and without its layers.
-    fn listed_image(&self, id: &str) -> Result<Option<Image>> {
-        let record = fs::read(self.image_dir(id).join("image.json")).ok();
-        match record.and_then(|data| serde_json::from_slice::<Record>(&data).ok()) {
+    fn listed_image(&self, dir: &OwnedFd, id: &str) -> Result<Option<Image>> {
+        match read_record(dir, id).and_then(|data| serde_json::from_slice::<Record>(&data).ok()) {
             Some(mut record) if record.created.is_some() => {
                 let created = record.created.take();
                 Ok(Some(record.into_image(id, ImageConfig { created, ..ImageConfig::default() })))
@@ -285,7 +300,11 @@ impl Store {
 
     /// The same for a list: with nothing of their configurations but when they were made, and without their layers.
     pub fn listed_images(&self) -> (Vec<Image>, Vec<(String, String)>) {
-        self.each_image(&|id| self.listed_image(id))
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat(CWD, self.images_dir(), flags, Mode::empty()) {
+            Ok(dir) => self.each_image(&|id| self.listed_image(&dir, id)),
+            Err(_) => self.all_images(),
+        }
     }
 
     fn each_image(
@@ -313,13 +332,16 @@ impl Store {
 
     /// All names and the ids they stand for.
     pub fn names(&self) -> Vec<(String, String)> {
-        let mut all: Vec<(String, String)> = entries(&self.names_dir())
-            .into_iter()
-            .filter_map(|e| {
-                let name = unescape(e.file_name().to_str()?);
-                Some((self.id_of_name(&name)?, name))
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(dir) = openat(CWD, self.names_dir(), flags, Mode::empty()) else { return Vec::new() };
+        let Ok(found) = Dir::read_from(&dir) else { return Vec::new() };
+        let mut all: Vec<(String, String)> = found
+            .flatten()
+            .filter_map(|entry| {
+                let target = readlinkat(&dir, entry.file_name(), Vec::with_capacity(128)).ok()?;
+                let id = target.to_str().ok()?.strip_prefix("../")?;
+                Some((unescape(entry.file_name().to_str().ok()?), id.to_string()))
             })
-            .map(|(id, name)| (name, id))
             .collect();
         all.sort();
         all

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde_json::Value;
 
 use crate::cli::CliError;
-use crate::template;
+use crate::template::Template;
 
 /// Prints a line; a reader that has gone is no error. A program gets it as it is, a terminal without what would be
 /// commands to it: names, labels and commands are an image's to choose.
@@ -77,20 +77,21 @@ pub fn formatted(
     let fail = CliError::new;
     if let Some(template) = format.strip_prefix("table ") {
         // (values and headings may have blanks in them)
-        let template = &template.trim().replace("}} {{", "}}\t{{");
+        let template = Template::parse(&template.trim().replace("}} {{", "}}\t{{")).map_err(fail)?;
         let lines = rows
             .iter()
-            .map(|row| template::render(template, row).map(|l| cells(&l)))
+            .map(|row| template.fill(row).map(|l| cells(&l)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(fail)?;
         let names = headings.iter().map(|(field, name)| (field.to_string(), Value::from(*name))).collect();
-        let heading =
-            template::render(template, &Value::Object(names)).map(|l| cells(&l)).unwrap_or_default();
+        let heading = template.fill(&Value::Object(names)).map(|l| cells(&l)).unwrap_or_default();
         table((!noheading).then_some(heading), lines);
         return Ok(());
     }
-    for row in rows {
-        let text = template::render(&format, row).map_err(fail)?;
+    // (what has no row is not read, and so not wrong)
+    let template = if rows.is_empty() { None } else { Some(Template::parse(&format).map_err(fail)?) };
+    for (row, template) in rows.iter().zip(template.iter().cycle()) {
+        let text = template.fill(row).map_err(fail)?;
         line(text.strip_suffix('\n').unwrap_or(&text))
     }
     Ok(())

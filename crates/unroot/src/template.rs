@@ -5,11 +5,25 @@ use serde_json::Value;
 
 /// Fills a template with a value.
 pub fn render(template: &str, data: &Value) -> Result<String, String> {
-    let nodes = parse(template)?;
-    let mut out = String::new();
-    let mut scope = Scope { root: data, variables: Vec::new() };
-    run(&nodes, data, &mut scope, &mut out)?;
-    Ok(out)
+    Template::parse(template)?.fill(data)
+}
+
+/// A template that is filled several times.
+pub struct Template(Vec<Node>);
+
+impl Template {
+    /// Reads it.
+    pub fn parse(template: &str) -> Result<Self, String> {
+        parse(template).map(Self)
+    }
+
+    /// Fills it with a value.
+    pub fn fill(&self, data: &Value) -> Result<String, String> {
+        let mut out = String::new();
+        let mut scope = Scope { root: data, variables: Vec::new() };
+        run(&self.0, data, &mut scope, &mut out)?;
+        Ok(out)
+    }
 }
 
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! `images`
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use unroot_engine::Engine;
 use unroot_store::Image;
@@ -95,11 +97,14 @@ fn run(global: &Global, args: &Args) -> Outcome {
             unroot_engine::program()
         );
     }
+    let mut names_of: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (name, id) in &names {
+        names_of.entry(id).or_default().push(name);
+    }
     let mut rows: Vec<Row<'_>> = Vec::new();
     for image in &images {
-        let own: Vec<&str> =
-            names.iter().filter(|(_, id)| *id == image.id).map(|(n, _)| n.as_str()).collect();
-        rows.extend(rows_of(image, &own, &filters));
+        let own = names_of.get(image.id.as_str()).map_or(&[][..], Vec::as_slice);
+        rows.extend(rows_of(image, own, &filters));
     }
     sorted(&mut rows, sort);
     if args.is("quiet") {
@@ -119,6 +124,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
         .iter()
         .map(|row| match as_json {
             true => as_json_shows(&engine, row, &used),
+            false if is_plain => as_plain_table_shows(&engine, row, args),
             false => as_tables_show(&engine, row, &used, args.is("no-trunc"), format.contains("History")),
         })
         .collect();
@@ -177,6 +183,32 @@ pub fn created(image: &Image) -> i64 {
     said.unwrap_or(if image.is_list { image.stored } else { 0 })
 }
 
+/// What the table without `--format` has.
+fn as_plain_table_shows(engine: &Engine, row: &Row<'_>, args: &Args) -> Value {
+    let image = row.image;
+    let mut value = json!({
+        "Repository": row.repository, "Tag": row.tag, "ID": shown_id(&image.id, args.is("no-trunc")),
+        "Created": age(created(image)), "Size": size(image),
+    });
+    if args.is("digests") {
+        value["Digest"] = image.digest.as_str().into();
+    }
+    if args.is("history") {
+        value["History"] = history(engine, row).join(", ").into();
+    }
+    value
+}
+
+fn age(created: i64) -> String {
+    format!("{} ago", ago((unroot_monitor::log::now() - created) / 1_000_000_000))
+}
+
+fn size(image: &Image) -> String {
+    let size = output::human(image.size, 3);
+    let unit = size.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(size.len());
+    format!("{} {}", &size[..unit], &size[unit..])
+}
+
 fn as_tables_show(
     engine: &Engine,
     row: &Row<'_>,
@@ -186,17 +218,15 @@ fn as_tables_show(
 ) -> Value {
     let image = row.image;
     let created = created(image);
-    let age = format!("{} ago", ago((unroot_monitor::log::now() - created) / 1_000_000_000));
+    let age = age(created);
     let stamp = unroot_monitor::log::format_nanos(created);
     let at = format!("{} {} +0000 UTC", &stamp[..10], &stamp[11..19]);
-    let size = output::human(image.size, 3);
-    let unit = size.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(size.len());
     json!({
         "Repository": row.repository, "Tag": row.tag,
         "ID": shown_id(&image.id, whole), "Id": image.id,
         "Digest": image.digest, "Digests": view::digests(image),
         "Created": age, "CreatedSince": age, "CreatedAt": at, "CreatedTime": at,
-        "Size": format!("{} {}", &size[..unit], &size[unit..]), "VirtualSize": image.size, "SharedSize": 0,
+        "Size": size(image), "VirtualSize": image.size, "SharedSize": 0,
         "Names": row.names, "RepoTags": row.names, "RepoDigests": view::repo_digests(image, &row.names),
         "Labels": image.config.config.labels,
         "Containers": used.iter().filter(|id| **id == image.id).count(),
