@@ -6,18 +6,18 @@
 //! `user.overlay.opaque`, which unprivileged mounts (`userxattr`) honour. Devices cannot be made in a user namespace;
 //! there they are left out, as other engines do: containers get their devices from the engine.
 
+mod file;
+
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::{CString, OsStr};
-use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::ffi::OsStr;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat,
-    chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags, chmodat, chownat, fchmod,
+    fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
@@ -27,12 +27,10 @@ use crate::layer::IdCheck;
 use crate::recipe::Recorder;
 use crate::removal::remove_in;
 use crate::{Call as _, Error, Result, invalid};
+use file::{BUFFER, Finisher, Made, Meta, SPARSE, times};
 
 /// Entries of one layer.
 const MAX_ENTRIES: u64 = 20_000_000;
-const MAX_XATTR: usize = 64 << 10;
-/// What is written at once.
-const BUFFER: usize = 256 << 10;
 
 /// How a tar that is no layer is unpacked.
 pub struct Unpack<'a> {
@@ -63,6 +61,7 @@ pub struct Extractor<'a> {
     /// A directory gives its group to what is made in it.
     gives_group: bool,
     buffer: Vec<u8>,
+    finisher: Option<Finisher>,
     entries: u64,
     max_uid: u32,
     max_gid: u32,
@@ -84,16 +83,6 @@ pub struct Contents {
 
 /// So many ids of a layer are kept in mind.
 const MOST_IDS: usize = 1000;
-
-/// What an entry says of itself.
-struct Meta {
-    uid: u32,
-    gid: u32,
-    mode: u32,
-    mtime: i64,
-    nanos: i64,
-    xattrs: Vec<(String, Vec<u8>)>,
-}
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
@@ -132,6 +121,7 @@ impl<'a> Extractor<'a> {
             kept_mode: 0,
             gives_group: false,
             buffer: Vec::new(),
+            finisher: None,
             entries: 0,
             max_uid: 0,
             max_gid: 0,
@@ -142,7 +132,8 @@ impl<'a> Extractor<'a> {
     }
 
     /// What was in it.
-    pub fn finish(self) -> Result<Contents> {
+    pub fn finish(mut self) -> Result<Contents> {
+        self.finisher.take().map_or(Ok(()), Finisher::finish)?;
         for (path, mtime) in &self.directory_times {
             let times = times(*mtime, 0);
             if let Ok(dir) = self.open_dir(path) {
@@ -249,13 +240,14 @@ impl<'a> Extractor<'a> {
             self.uids.insert(uid);
             self.gids.insert(gid);
         }
-        Ok(Meta { uid, gid, mode, mtime, nanos, xattrs })
+        Ok(Meta { uid, gid, mode: Some(mode), mtime, nanos, xattrs })
     }
 
     /// `./` itself: the root's own mode and owner.
     fn root_entry<R: Read>(&mut self, entry: &Entry<'_, R>, meta: &Meta) -> Result<()> {
         if entry.header().entry_type() == EntryType::Directory {
-            self.dress(&self.root, meta)?;
+            let gets_owner = self.gets_owner(meta);
+            file::dress(&self.root, meta, gets_owner)?;
             self.note_gifts(meta);
             self.directory_times.insert(PathBuf::new(), meta.mtime);
         }
@@ -422,8 +414,8 @@ impl<'a> Extractor<'a> {
                 if !self.special(kind, name, device)? {
                     return Ok(());
                 }
-                chmodat(self.current(), name, Mode::from_raw_mode(meta.mode), AtFlags::empty())
-                    .call(|| "chmod".into())?;
+                let mode = Mode::from_raw_mode(meta.mode.unwrap_or(0));
+                chmodat(self.current(), name, mode, AtFlags::empty()).call(|| "chmod".into())?;
             }
             kind => return invalid(format!("layer entry {path:?}: unknown type {kind:?}")),
         }
@@ -475,7 +467,7 @@ impl<'a> Extractor<'a> {
             Err(e) => Err(e),
         }
         .call(|| "mkdir".into())?;
-        self.dress(&dir, meta)?;
+        file::dress(&dir, meta, self.gets_owner(meta))?;
         self.note_gifts(meta);
         self.directory_times.insert(path.into(), meta.mtime);
         Ok(())
@@ -483,7 +475,7 @@ impl<'a> Extractor<'a> {
 
     /// What a directory decides on what is made in it.
     fn note_gifts(&mut self, meta: &Meta) {
-        if meta.mode & 0o2000 != 0 {
+        if meta.mode.is_some_and(|mode| mode & 0o2000 != 0) {
             self.gives_group = true;
         }
         // (a default ACL)
@@ -501,9 +493,9 @@ impl<'a> Extractor<'a> {
     ) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // (all but a few files are made with the mode that they get)
-        let is_made_so =
-            meta.mode & !self.kept_mode == 0 && (meta.uid, meta.gid) == (0, 0) && !self.gives_group;
-        let mode = Mode::from_raw_mode(if is_made_so { meta.mode } else { 0o600 });
+        let asked = meta.mode.unwrap_or(0o600);
+        let is_made_so = asked & !self.kept_mode == 0 && !self.gets_owner(meta) && meta.xattrs.is_empty();
+        let mode = Mode::from_raw_mode(if is_made_so { asked } else { 0o600 });
         let open = |parent: &OwnedFd| openat(parent, name, flags, mode);
         let fd = match open(self.current()) {
             Err(Errno::EXIST) => match self.clear(self.current(), name) {
@@ -520,56 +512,43 @@ impl<'a> Extractor<'a> {
             other => other,
         }
         .call(|| "create".into())?;
-        let mut file = File::from(fd);
-        if entry.header().entry_type() == EntryType::GNUSparse {
-            self.buffer.resize(BUFFER, 0);
-            copy(entry, &mut file, &mut self.buffer, true).call(|| "write".into())?;
-        } else {
-            self.content(entry, path, &mut file).call(|| "write".into())?;
+        let meta = if is_made_so { Meta { mode: None, ..meta.clone() } } else { meta.clone() };
+        let mut made = Made { path: path.into(), file: fd.into(), gets_owner: self.gets_owner(&meta), meta };
+        let is_sparse = entry.header().entry_type() == EntryType::GNUSparse;
+        if self.is_layer && !is_sparse && entry.size() <= file::SMALL {
+            let mut content = Vec::new();
+            let size = entry.size();
+            self.recorded(path, size, || entry.read_to_end(&mut content).map(|n| n as u64))?;
+            return self.finisher.get_or_insert_with(Finisher::start).add(made, content);
         }
-        let fd = OwnedFd::from(file);
-        if !is_made_so || !meta.xattrs.is_empty() {
-            self.dress(&fd, meta)?;
+        let (holes, size) = (is_sparse || entry.size() >= SPARSE, entry.size());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(BUFFER, 0);
+        let mut copy = || file::copy(entry, &mut made.file, &mut buffer, holes);
+        match is_sparse {
+            true => copy().call(|| "write".into()).map(drop)?,
+            false => self.recorded(path, size, copy)?,
         }
-        futimens(&fd, &times(meta.mtime, meta.nanos)).call(|| "futimens".into())
+        self.buffer = buffer;
+        made.finish()
     }
 
-    fn content<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path, file: &mut File) -> io::Result<()> {
-        let size = entry.size();
-        let buffer = &mut self.buffer;
-        buffer.resize(BUFFER, 0);
-        let mut copy = || copy(entry, file, buffer, size >= SPARSE);
+    /// Reads what the entry of a file has, and sees that it is all.
+    fn recorded(&self, path: &Path, size: u64, mut read: impl FnMut() -> io::Result<u64>) -> Result<()> {
         let copied = match &self.recorder {
             // (through a link the file may have another name tomorrow: such contents stay in the recipe)
-            Some(recorder) if size > 0 && !self.is_linked => recorder.content(path, size, copy)?,
-            _ => copy()?,
+            Some(recorder) if size > 0 && !self.is_linked => recorder.content(path, size, read),
+            _ => read(),
         };
-        match copied == size {
+        match copied.call(|| "write".into())? == size {
             true => Ok(()),
-            false => Err(io::Error::other(format!("the tar breaks off after {copied} of {size} bytes"))),
+            false => invalid(format!("layer entry {path:?}: the tar breaks off before its {size} bytes")),
         }
     }
 
-    /// Owner, mode (after it: chown drops setuid), attributes (after both: chown drops file capabilities).
-    fn dress(&self, fd: &OwnedFd, meta: &Meta) -> Result<()> {
-        // (what a layer brings is new, and root's)
-        if (meta.uid, meta.gid) != (0, 0) || !self.is_layer || self.gives_group {
-            fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
-                .call(|| format!("chown {}:{}", meta.uid, meta.gid))?;
-        }
-        fchmod(fd, Mode::from_raw_mode(meta.mode)).call(|| format!("chmod {:o}", meta.mode))?;
-        for (name, value) in &meta.xattrs {
-            // overlayfs' own are not the image's to set; others' namespaces may be closed to us
-            if name.starts_with("user.overlay.") || name.starts_with("trusted.") || value.len() > MAX_XATTR {
-                continue;
-            }
-            let Ok(c_name) = CString::new(name.as_str()) else { continue };
-            match fsetxattr(fd, &c_name, value, XattrFlags::empty()) {
-                Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
-                Err(e) => return Err(e).call(|| format!("setxattr {name}")),
-            }
-        }
-        Ok(())
+    /// (what a layer brings is new, and root's)
+    fn gets_owner(&self, meta: &Meta) -> bool {
+        (meta.uid, meta.gid) != (0, 0) || !self.is_layer || self.gives_group
     }
 
     fn hard_link(&mut self, target: &[u8], path: &Path, name: &OsStr) -> Result<()> {
@@ -585,29 +564,6 @@ impl<'a> Extractor<'a> {
     }
 }
 
-/// In large pieces, of which filesystems make large folios; with holes for zeros if that is wanted. How much it was.
-fn copy(source: &mut impl Read, file: &mut File, buffer: &mut [u8], holes: bool) -> io::Result<u64> {
-    let (mut copied, mut ends_in_hole) = (0, false);
-    loop {
-        let n = match source.read(buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        copied += n as u64;
-        ends_in_hole = holes && buffer[..n].iter().all(|b| *b == 0);
-        match ends_in_hole {
-            true => drop(file.seek(SeekFrom::Current(n as i64))?),
-            false => file.write_all(&buffer[..n])?,
-        }
-    }
-    if ends_in_hole {
-        file.set_len(copied)?;
-    }
-    Ok(copied)
-}
-
 /// Permissions that a file below an empty directory gets if it is made with all.
 fn kept_mode(dir: &OwnedFd) -> Result<u32> {
     let name = "probe";
@@ -619,11 +575,6 @@ fn kept_mode(dir: &OwnedFd) -> Result<u32> {
 
 fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
-}
-
-fn times(seconds: i64, nanos: i64) -> Timestamps {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanos };
-    Timestamps { last_access: time, last_modification: time }
 }
 
 /// `1700000000.123456789`
@@ -655,6 +606,3 @@ pub fn clean(raw: &[u8]) -> Result<PathBuf> {
     }
     Ok(path)
 }
-
-/// A file of at least this size has no blocks where it has zeros (the lastlog of a user with a high number).
-const SPARSE: u64 = 1 << 20;

@@ -202,7 +202,8 @@ impl Record {
 
 /// An image's record, in as few calls as can be: there may be hundreds.
 fn read_record(dir: &OwnedFd, id: &str) -> Option<Vec<u8>> {
-    let file = openat(dir, format!("{id}/image.json"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file =
+        openat(dir, format!("{id}/image.json"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let mut data = Vec::with_capacity(4096);
     loop {
         data.reserve(1);
