@@ -3,6 +3,7 @@
 #   make test      all tests; as root also those that need root, and the same as an ordinary user
 #   make chaos     random verbs by many at once with kill -9 in between, for half an hour (UNROOT_CHAOS_SECONDS=1800)
 #   make test-vm   the tests that need systemd and a delegated cgroup v2, in a VM, as root on Debian
+#   make test-faults   kill -9 of image verbs at random moments, KILLS times (500), as whoever calls it
 #   make services  real services (apache2, mariadb) in images made from Debian's packages, as root on Debian
 #   make interop   images to and from Podman, Docker, skopeo and buildah, where these are installed
 #   make bench     timings side by side with the floor program and whatever other engines are installed
@@ -12,10 +13,11 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 ALIASES ?=
+KILLS   ?= 500
 CARGO   ?= cargo
 BINARY   = target/release/unroot
 
-.PHONY: all demo test chaos test-vm services interop bench check install clean deps
+.PHONY: all demo test chaos test-faults test-vm services interop bench check install clean deps
 
 all: $(BINARY)
 
@@ -38,6 +40,9 @@ chaos:
 
 test-vm:
 	@tests/vm/run
+
+test-faults:
+	UNROOT_FAULT_KILLS=$(KILLS) $(CARGO) test --locked -p unroot --test e2e -- --nocapture killed_at_any_moment
 
 services:
 	@scripts/test-services
