@@ -1,5 +1,6 @@
 //! What the commands mean: containers, images, volumes as life cycles.
 
+mod ancestry;
 pub mod boot;
 pub mod capabilities;
 pub mod changes;

@@ -248,6 +248,23 @@ fn report(error: &CliError) -> u8 {
     error.code
 }
 
+/// There is one kind of store. vfs is what is asked for where overlayfs might not be had; whether it is there is seen when it
+/// is needed, and `info` says what the store is.
+fn check_driver(flag: Option<&str>) -> Result<(), CliError> {
+    let variable = || std::env::var("STORAGE_DRIVER").ok().filter(|driver| !driver.is_empty());
+    let (driver, cure) = match flag {
+        Some(driver) => (driver.to_string(), "leave out --storage-driver"),
+        None => (variable().unwrap_or_else(|| "overlay".into()), "unset STORAGE_DRIVER"),
+    };
+    match driver.as_str() {
+        "overlay" | "vfs" => Ok(()),
+        _ => Err(CliError::new(format!(
+            "unknown storage driver \"{driver}\": layers are directories that overlayfs puts together"
+        ))
+        .with_hint(cure)),
+    }
+}
+
 fn dispatch(words: &[String]) -> Outcome {
     let args = parse(GLOBAL, words, false)
         .map_err(|text| CliError::new(format!("{text}\nSee '{} --help'", unroot_engine::program())))?;
@@ -255,12 +272,7 @@ fn dispatch(words: &[String]) -> Outcome {
         output::line(format!("{} version {}", unroot_engine::program(), env!("CARGO_PKG_VERSION")));
         return Ok(0);
     }
-    if let Some(driver) = args.value("storage-driver").filter(|d| !matches!(*d, "overlay" | "vfs")) {
-        return Err(CliError::new(format!(
-            "unknown storage driver \"{driver}\": layers are directories that overlayfs puts together"
-        ))
-        .with_hint("leave out --storage-driver"));
-    }
+    check_driver(args.value("storage-driver"))?;
     logging::start(&args)?;
     redirect(&args)?;
     let words = &args.rest[..];

@@ -373,7 +373,7 @@ fn delete(global: &Global, args: &Args) -> Outcome {
     let mut code = 0;
     for word in &args.rest {
         match engine.list(word) {
-            Ok(_) => super::rmi::remove(&engine, word, false)?.iter().for_each(line),
+            Ok(_) => super::rmi::remove(&engine, word, false, false)?.iter().for_each(line),
             Err(e) if e.kind() == ErrorKind::NotFound && args.is("ignore") => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 code = crate::report(&CliError::with_code(1, e.to_string()));

@@ -16,6 +16,7 @@ pub const VERB: Verb = Verb {
             flag("all", 'a', Kind::Bool, "All images"),
             flag("force", 'f', Kind::Bool, "With all names and the containers that use it"),
             flag("ignore", 'i', Kind::Bool, "An image that is not there is no error"),
+            flag("no-prune", ' ', Kind::Bool, "Leave the images without a name that it was made of"),
         ]
     },
     interspersed: true,
@@ -34,7 +35,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
     }
     let mut code = 0;
     for word in words {
-        match remove(&engine, &word, args.is("force")) {
+        match remove(&engine, &word, args.is("force"), !args.is("no-prune")) {
             Ok(lines) => lines.iter().for_each(output::line),
             Err(e) if e.code == 1 && (args.is("ignore") || args.is("force")) => {}
             Err(e) => code = crate::report(&e),
@@ -43,8 +44,9 @@ fn run(global: &Global, args: &Args) -> Outcome {
     Ok(code)
 }
 
-/// Takes a name away, and with the last one the image; what was done, a line each.
-pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, CliError> {
+/// Takes a name away, and with the last one the image, and if `prune` those without a name that it was made of; what was
+/// done, a line each.
+pub fn remove(engine: &Engine, word: &str, force: bool, prune: bool) -> Result<Vec<String>, CliError> {
     engine.enter()?;
     let named = engine
         .local_image(word)?
@@ -84,14 +86,23 @@ pub fn remove(engine: &Engine, word: &str, force: bool) -> Result<Vec<String>, C
             }
         }
     }
+    let ancestors = if prune { engine.nameless_ancestors(&named.image)? } else { Vec::new() };
     if !engine.remove_image_if_unused(id)? {
         return Err(CliError::with_code(
             2,
             format!("image used by a container that was made just now: {id}: image is in use by a container"),
         ));
     }
+    let mut removed = vec![id.clone()];
+    for image in ancestors {
+        if engine.has_children(&image) || !engine.remove_image_if_unused(&image.id)? {
+            break;
+        }
+        removed.push(image.id);
+    }
     engine.store.collect(&[]).map_err(CliError::new)?;
     names.iter().for_each(|name| engine.dirs.events.image("untag", id, name));
-    engine.dirs.events.image("remove", id, id);
-    Ok(names.iter().map(|n| format!("Untagged: {n}")).chain([format!("Deleted: {id}")]).collect())
+    removed.iter().for_each(|id| engine.dirs.events.image("remove", id, id));
+    let untagged = names.iter().map(|n| format!("Untagged: {n}"));
+    Ok(untagged.chain(removed.iter().map(|id| format!("Deleted: {id}"))).collect())
 }

@@ -34,6 +34,7 @@ const KEPT: [&str; 14] = [
     "pods",
     "secrets",
     "tmp",
+    "unsettled",
     "volumes",
 ];
 

@@ -28,6 +28,41 @@ fn a_container_becomes_an_image() {
     host.unroot(["commit", "-q", "--change", "NOSUCH=1", "c", "x"]).fails(125, "NOSUCH");
 }
 
+/// What a name stood for before stays below the image that was made of it, and goes with it.
+#[test]
+fn nameless_images_go_with_what_was_made_of_them() {
+    let host = Host::new();
+    let ids = || host.unroot(["images", "-aq"]).ok().lines().count();
+    let chain = || {
+        for n in 0..3 {
+            let from = if n == 0 { IMAGE } else { "chain" };
+            let script = format!("echo {n} >/f");
+            host.unroot(["run", "--name", "c", "--network=none", from, "sh", "-c", &script]).ok();
+            host.unroot(["commit", "-q", "c", "chain"]).ok();
+            host.unroot(["rm", "c"]).ok();
+        }
+    };
+    chain();
+    assert_eq!(ids(), 4, "three of the chain, and what it is based on");
+    let said = host.unroot(["rmi", "chain"]).ok();
+    assert_eq!(said.lines().filter(|line| line.starts_with("Deleted: ")).count(), 3, "{said}");
+    assert_eq!(ids(), 1);
+    chain();
+    assert_eq!(host.unroot(["rmi", "--no-prune", "chain"]).ok().lines().count(), 2);
+    assert_eq!(ids(), 3);
+    // an image that something else was made of stays, and so do those below it
+    let top = host.unroot(["images", "-aq", "--filter", "dangling=true"]).ok();
+    let top = top.lines().next().unwrap();
+    host.unroot(["run", "--name", "c", "--network=none", top, "true"]).ok();
+    host.unroot(["commit", "-q", "c", "one"]).ok();
+    host.unroot(["commit", "-q", "-a", "another", "c", "two"]).ok();
+    host.unroot(["rm", "c"]).ok();
+    host.unroot(["rmi", "one"]).ok();
+    assert_eq!(ids(), 4);
+    host.unroot(["rmi", "two"]).ok();
+    assert_eq!(ids(), 1);
+}
+
 #[test]
 fn what_has_changed() {
     let host = Host::new();
