@@ -78,7 +78,6 @@ impl Store {
             .call(|| "flock of the store's lease".into())?;
         // (whoever makes something goes on with what is here)
         self.recover(&|_| ())?;
-        self.settle()?;
         Ok(Lease { store: self.clone(), file: Some(file) })
     }
 

@@ -8,8 +8,8 @@
 //! ```
 //! A mark is made before what it stands for gets its name. It is a name alone, and filesystems keep the order of names
 //! over a power cut, though not that of contents. Marks go when the filesystem was synced after them
-//! ([`Store::settle`]), which costs little once the kernel has written by itself, or when all was found to be right in
-//! another boot ([`Store::recover`]). Without a boot's id the filesystem is synced for each image instead.
+//! ([`Store::settle`], by whom nobody waits for), or when all was found to be right in another boot
+//! ([`Store::recover`]). Without a boot's id the filesystem is synced for each image instead.
 
 use std::fs::{self, File};
 use std::io;

@@ -20,7 +20,7 @@ pub const VERB: Verb = Verb {
 };
 
 /// What the engine keeps in its directories. Whatever else is there is somebody else's, and stays.
-const KEPT: [&str; 14] = [
+const KEPT: [&str; 15] = [
     "containers",
     "events.log",
     "ids.lock",
