@@ -31,7 +31,7 @@ pub fn complete(engine: &Engine, record: &Record, state: &State, config: &Config
         }),
     );
     add(&mut shown["GraphDriver"]["Data"], graph(engine, record));
-    network(engine, record, &mut shown["NetworkSettings"]);
+    network(record, config, &mut shown["NetworkSettings"]);
     configuration(engine, record, config, &mut shown["Config"]);
     host(record, state, &mut shown["HostConfig"]);
 }
@@ -87,7 +87,7 @@ fn graph(engine: &Engine, record: &Record) -> Value {
     Value::Object(data)
 }
 
-fn network(engine: &Engine, record: &Record, shown: &mut Value) {
+fn network(record: &Record, image: &Config, shown: &mut Value) {
     add(
         shown,
         json!({
@@ -104,7 +104,7 @@ fn network(engine: &Engine, record: &Record, shown: &mut Value) {
         }),
     );
     // (ports that are exposed and not published have no binding)
-    for (port, protocols) in view::exposed(engine, record).as_object().into_iter().flatten() {
+    for (port, protocols) in view::exposed(image, record).as_object().into_iter().flatten() {
         for protocol in protocols.as_array().into_iter().flatten().filter_map(Value::as_str) {
             add(&mut shown["Ports"], json!({ format!("{port}/{protocol}"): null }));
         }
@@ -113,7 +113,7 @@ fn network(engine: &Engine, record: &Record, shown: &mut Value) {
 
 fn configuration(engine: &Engine, record: &Record, config: &Config, shown: &mut Value) {
     let mut ports = Map::new();
-    for (port, protocols) in view::exposed(engine, record).as_object().into_iter().flatten() {
+    for (port, protocols) in view::exposed(config, record).as_object().into_iter().flatten() {
         for protocol in protocols.as_array().into_iter().flatten().filter_map(Value::as_str) {
             ports.insert(format!("{port}/{protocol}"), json!({}));
         }

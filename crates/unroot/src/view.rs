@@ -1,5 +1,9 @@
 //! Containers and images as `inspect` and `ps` show them: what is observed, in the form Podman's users know.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use serde_json::{Value, json};
 use unroot_engine::identity::{HostNames, Identity, map_text};
 
@@ -8,7 +12,7 @@ use unroot_engine::spec::MountKind;
 use unroot_engine::{Engine, Record, State, Status};
 use unroot_monitor::log::format_nanos;
 use unroot_network::PortMap;
-use unroot_store::Image;
+use unroot_store::{Config, Image};
 
 use crate::cli::CliError;
 use crate::output::ago;
@@ -336,12 +340,38 @@ pub fn ports_json(record: &Record) -> Value {
     port_ranges(record).iter().map(one).collect()
 }
 
+/// What the images of containers say, each of which is read once.
+pub struct Configs<'a> {
+    engine: &'a Engine,
+    known: RefCell<BTreeMap<String, Rc<Config>>>,
+}
+
+impl<'a> Configs<'a> {
+    /// None yet.
+    pub fn new(engine: &'a Engine) -> Self {
+        Self { engine, known: RefCell::default() }
+    }
+
+    /// Whose images they are.
+    pub fn engine(&self) -> &'a Engine {
+        self.engine
+    }
+
+    /// That of a container's image; empty if it has none, or that is gone.
+    pub fn of(&self, record: &Record) -> Rc<Config> {
+        let Some(wanted) = &record.image else { return Rc::default() };
+        let read = || {
+            let image = self.engine.store.image_by_id(&wanted.id).ok().flatten();
+            Rc::new(image.map(|i| i.config.config).unwrap_or_default())
+        };
+        self.known.borrow_mut().entry(wanted.id.clone()).or_insert_with(read).clone()
+    }
+}
+
 /// Ports that the image or `--expose` tells of: number -> protocols.
-pub fn exposed(engine: &Engine, record: &Record) -> Value {
-    let image = record.image.as_ref().and_then(|i| engine.store.image_by_id(&i.id).ok().flatten());
-    let of_image = image.map(|i| i.config.config.exposed_ports).unwrap_or_default();
-    let mut all: std::collections::BTreeMap<u16, Vec<String>> = std::collections::BTreeMap::new();
-    for text in of_image.keys().chain(&record.spec.network.expose) {
+pub fn exposed(image: &Config, record: &Record) -> Value {
+    let mut all: BTreeMap<u16, Vec<String>> = std::collections::BTreeMap::new();
+    for text in image.exposed_ports.keys().chain(&record.spec.network.expose) {
         let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
@@ -359,7 +389,7 @@ pub fn exposed(engine: &Engine, record: &Record) -> Value {
 }
 
 /// Ports as `ps` shows them: published ones, then those that are only exposed.
-pub fn ports_text(engine: &Engine, record: &Record) -> String {
+pub fn ports_text(image: &Config, record: &Record) -> String {
     let span = |first: u16, length: u16| match length {
         1 => first.to_string(),
         _ => format!("{first}-{}", first + (length - 1)),
@@ -377,7 +407,7 @@ pub fn ports_text(engine: &Engine, record: &Record) -> String {
             .iter()
             .any(|r| r.protocol == protocol && (r.container..=r.container + (r.length - 1)).contains(&port))
     };
-    let exposed = exposed(engine, record);
+    let exposed = exposed(image, record);
     let mut last: Option<(u16, u16, String)> = None;
     let mut flush = |last: Option<(u16, u16, String)>| {
         texts.extend(last.map(|(first, length, protocol)| format!("{}/{protocol}", span(first, length))));

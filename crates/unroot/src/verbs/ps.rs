@@ -14,7 +14,7 @@ use crate::filters::Filters;
 use crate::output::{self, ago, formatted};
 use crate::selection::LATEST;
 use crate::verbs::Verb;
-use crate::view;
+use crate::view::{self, Configs};
 
 pub const VERB: Verb = Verb {
     names: &["ps", "container ls", "container list", "container ps"],
@@ -169,7 +169,10 @@ fn sort(engine: &Engine, rows: &mut [(Record, State)], by: Option<&str>) -> Resu
         "pod" => rows.sort_by(|a, b| a.0.spec.pod.cmp(&b.0.spec.pod)),
         "names" => rows.sort_by(|a, b| a.0.name.cmp(&b.0.name)),
         "status" => rows.sort_by_key(|r| r.1.status.as_str()),
-        "command" => rows.sort_by_cached_key(|r| command(engine, &r.0)),
+        "command" => {
+            let images = Configs::new(engine);
+            rows.sort_by_cached_key(|r| command(&images, &r.0));
+        }
         "size" => {
             let mut sizes = BTreeMap::new();
             for (record, _) in rows.iter() {
@@ -203,17 +206,18 @@ fn show(engine: &Engine, args: &Args, rows: &[(Record, State)]) -> Result<(), Cl
     let is_json = format.is_some_and(|f| f.trim() == "json");
     let mut names = HostNames::default();
     // (it is read of each container's process: for those who ask)
+    let images = Configs::new(engine);
     let wants_identity = is_json || view::IDENTITY.iter().any(|column| wants(column));
     let pods = Pods::of(engine, rows)?;
     let values = rows
         .iter()
         .map(|(record, state)| {
-            let mut all = whole(engine, record, state, &shown)?;
+            let mut all = whole(&images, record, state, &shown)?;
             pods.add(record, &mut all, shown.whole || is_json);
             if wants_identity {
                 view::add_identity(&mut all, engine.identity(state), &mut names);
             }
-            Ok(if is_json { all } else { brief(engine, record, &shown, all) })
+            Ok(if is_json { all } else { brief(&images, record, &shown, all) })
         })
         .collect::<Result<Vec<Value>, CliError>>()?;
     let usual =
@@ -262,20 +266,13 @@ struct Shown {
     namespaces: bool,
 }
 
-fn command(engine: &Engine, record: &Record) -> Vec<String> {
-    let spec = &record.spec;
-    let config = || {
-        let image = record.image.as_ref().and_then(|i| engine.store.image_by_id(&i.id).ok().flatten());
-        image.map(|i| i.config.config).unwrap_or_default()
-    };
-    match spec.process.command.is_empty() || spec.process.entrypoint.is_none() {
-        true => unroot_engine::plan::command(spec, &config()),
-        false => unroot_engine::plan::command(spec, &unroot_store::Config::default()),
-    }
+fn command(images: &Configs<'_>, record: &Record) -> Vec<String> {
+    unroot_engine::plan::command(&record.spec, &images.of(record))
 }
 
 /// A row as JSON has it.
-fn whole(engine: &Engine, record: &Record, state: &State, shown: &Shown) -> Result<Value, CliError> {
+fn whole(images: &Configs<'_>, record: &Record, state: &State, shown: &Shown) -> Result<Value, CliError> {
+    let engine = images.engine();
     let spec = &record.spec;
     let (run, exit) = (state.run.as_ref(), state.exit.as_ref());
     let exited = exit.is_some_and(|e| e.started != 0) && !state.is_live();
@@ -292,13 +289,13 @@ fn whole(engine: &Engine, record: &Record, state: &State, shown: &Shown) -> Resu
     mounts.sort_unstable();
     Ok(json!({
         "AutoRemove": spec.remove,
-        "Command": command(engine, record),
+        "Command": command(images, record),
         "CreatedAt": created_ago(record),
         "CIDFile": spec.life.cidfile.clone().unwrap_or_default(),
         "Exited": exited,
         "ExitedAt": seconds(exit.filter(|_| exited).map(|e| e.finished)),
         "ExitCode": exit.filter(|_| !state.is_live()).map_or(0, |e| e.code),
-        "ExposedPorts": view::exposed(engine, record),
+        "ExposedPorts": view::exposed(&images.of(record), record),
         "Id": record.id,
         "Image": record.image.as_ref().map_or("", |i| &i.name),
         "ImageID": record.image.as_ref().map_or("", |i| &i.id),
@@ -351,7 +348,7 @@ fn namespaces(state: &State, shown: &Shown) -> Value {
 }
 
 /// The same with what templates and tables show for it.
-fn brief(engine: &Engine, record: &Record, shown: &Shown, mut row: Value) -> Value {
+fn brief(images: &Configs<'_>, record: &Record, shown: &Shown, mut row: Value) -> Value {
     let words = row["Command"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let command = words.collect::<Vec<_>>().join(" ");
     let command = match shown.whole || command.chars().count() <= 17 {
@@ -378,7 +375,7 @@ fn brief(engine: &Engine, record: &Record, shown: &Shown, mut row: Value) -> Val
         ("RunningFor", created.clone()),
         ("Created", format_nanos(record.created)),
         ("CreatedAt", format_nanos(record.created)),
-        ("Ports", view::ports_text(engine, record)),
+        ("Ports", view::ports_text(&images.of(record), record)),
         ("Names", record.name.clone()),
         ("Networks", networks),
         ("Size", size),

@@ -150,7 +150,7 @@ const TRANSITIONS: &[Transition] = &[
     Transition {
         name: "Running to Restarting to Running, by its policy",
         before: &[AGAIN],
-        verb: "wait --condition=running c",
+        verb: "unshare sleep 0.5",
         may_be: &["exited", "restarting", "running"],
         events: 3,
     },
