@@ -23,19 +23,29 @@ use crate::state::State;
 use crate::users::{self, RootView};
 use crate::volumes::NewVolume;
 
-/// The maker of a container or a pod lives and holds its lock.
-pub fn is_being_made(dirs: &Dirs, id: &str) -> bool {
-    [dirs.containers(), dirs.pods()].iter().any(|place| {
-        let Ok(dir) = File::open(place.join(format!(".{id}"))) else { return false };
-        flock(&dir, FlockOperation::NonBlockingLockExclusive).is_err()
-    })
+/// A directory whose name begins with a dot: a container or a pod that is being made, or that goes.
+enum HalfMade {
+    /// Whoever does that lives, and holds its lock.
+    InHand,
+    /// A killed process has left it; its lock is ours now.
+    LeftOver { _lock: File },
 }
 
-/// The lock of a directory that a killed process has left, if it is one.
-fn left_over(dir: &Path) -> Option<File> {
-    let lock = File::open(dir).ok()?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
-    dir.exists().then_some(lock)
+impl HalfMade {
+    /// None if it is not there, or not any more.
+    fn look(dir: &Path) -> Option<Self> {
+        let lock = File::open(dir).ok()?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(_) => Some(Self::InHand),
+            Ok(()) => dir.exists().then_some(Self::LeftOver { _lock: lock }),
+        }
+    }
+}
+
+/// The maker of a container or a pod lives and holds its lock.
+pub fn is_being_made(dirs: &Dirs, id: &str) -> bool {
+    let places = [dirs.containers(), dirs.pods()].map(|place| place.join(format!(".{id}")));
+    places.iter().any(|dir| matches!(HalfMade::look(dir), Some(HalfMade::InHand)))
 }
 
 /// A container that was just made, with what was read for it.
@@ -214,7 +224,7 @@ impl Engine {
             let name = entry.file_name().to_string_lossy().into_owned();
             // (held until it is gone: what was published meanwhile is no longer by this name, and is somebody's)
             if let Some(id) = name.strip_prefix('.')
-                && let Some(_lock) = left_over(&entry.path())
+                && let Some(HalfMade::LeftOver { _lock }) = HalfMade::look(&entry.path())
             {
                 self.enter()?;
                 crate::remove::remove_run(&self.dirs.run_container(id))?;
