@@ -97,7 +97,7 @@ fn pairs(value: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// By spaces, but not in quotes; a backslash takes away what a letter means.
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let (mut all, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut letters = text.chars();
     while let Some(letter) = letters.next() {

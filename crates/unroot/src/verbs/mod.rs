@@ -53,6 +53,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod runlabel;
 mod save;
 mod search;
 mod secret;
@@ -189,6 +190,7 @@ pub const VERBS: &[&Verb] = &[
     &cleanup::VERB,
     &clone::VERB,
     &prune::VERB,
+    &runlabel::VERB,
     &inspect::CONTAINER,
     &inspect::IMAGE,
     &image_mount::MOUNT,

@@ -114,3 +114,29 @@ fn a_file_with_a_hole() {
     let file = layers.map(|l| l.path().join("diff/var/lib/lastlog")).find(|p| p.exists()).unwrap();
     assert!(std::fs::metadata(file).unwrap().blocks() * 512 < 1 << 20);
 }
+
+/// A label says how the image is to be run; but not which programs of the host.
+#[test]
+fn a_label_that_is_run() {
+    let host = Host::new();
+    host.unroot(["create", "--name", "c", "--network=none", IMAGE, "true"]).ok();
+    let run =
+        "LABEL RUN=\"podman run --rm \\${OPT1} --network=none --name NAME -e IMAGE=\\$IMAGE IMAGE env\"";
+    let other = "LABEL OTHER=\"/bin/touch /tmp/owned\"";
+    host.unroot(["commit", "-q", "--change", run, "--change", other, "c", "localhost/labelled"]).ok();
+    let shown = host.unroot(["container", "runlabel", "--display", "-n", "n", "run", "labelled", "a"]).ok();
+    let wanted =
+        "run --rm --network=none --name n -e IMAGE=localhost/labelled:latest localhost/labelled:latest env a";
+    assert!(shown.starts_with("command: ") && shown.ends_with(wanted), "{shown}");
+    let said = host.unroot(["container", "runlabel", "--opt1", "-e A=b -e C=d", "RUN", "labelled"]).ok();
+    for line in ["A=b", "C=d", "IMAGE=localhost/labelled:latest"] {
+        assert!(said.lines().any(|l| l == line), "{said}");
+    }
+    host.unroot(["create", "--name", "labelled", "--network=none", IMAGE, "true"]).ok();
+    host.unroot(["container", "runlabel", "run", "labelled"]).fails(125, "already in use");
+    host.unroot(["container", "runlabel", "--replace", "--quiet", "run", "labelled"]).ok();
+    host.unroot(["container", "runlabel", "other", "labelled"]).fails(125, "does not choose programs");
+    host.unroot(["container", "runlabel", "none", "labelled"])
+        .fails(125, "cannot find the value of label: none in image: labelled");
+    host.unroot(["container", "runlabel", "run", "localhost:1/nosuch"]).fails(125, "image not known");
+}
