@@ -3,7 +3,8 @@
 //! Files, a later one changes an earlier: `/usr/share/containers/containers.conf`, `/etc/containers/containers.conf`,
 //! `/etc/containers/containers.conf.d/*.conf`, the same two below `$XDG_CONFIG_HOME` (`~/.config`).
 //! `$CONTAINERS_CONF` stands for all of these; modules (`--module`) and `$CONTAINERS_CONF_OVERRIDE` come after whatever was
-//! read. Of a list whose last element is `{append=true}` the elements are added to those of earlier files.
+//! read. A list with `{append=true}` is added to that of earlier files, and so are those of later files, until one says
+//! `{append=false}`.
 //!
 //! A setting is the default of a flag ([`FLAGS`]), so it is checked, and means, what the flag does.
 
@@ -280,14 +281,21 @@ fn own_directory() -> Option<PathBuf> {
 /// The file of a module: a path, or a name in one of the directories for them, the user's first.
 fn module(name: &str) -> Result<PathBuf, CliError> {
     if Path::new(name).is_absolute() {
-        return Ok(name.into());
+        return match fs::metadata(name) {
+            Ok(_) => Ok(name.into()),
+            Err(e) => {
+                let reason = unroot_engine::plan::reason(&e);
+                Err(CliError::with_code(1, format!("could not resolve module: stat {name}: {reason}")))
+            }
+        };
     }
     let bases = [own_directory(), Some("/etc".into()), Some("/usr/share".into())].into_iter().flatten();
     let places: Vec<PathBuf> =
         bases.map(|base| base.join("containers/containers.conf.modules").join(name)).collect();
     places.iter().find(|place| place.is_file()).cloned().ok_or_else(|| {
         let looked: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-        CliError::new(format!("could not resolve module \"{name}\": there is none of {}", looked.join(", ")))
+        let text = format!("could not resolve module \"{name}\": there is none of {}", looked.join(", "));
+        CliError::with_code(1, text)
     })
 }
 
@@ -296,15 +304,17 @@ fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
             (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
-            (Some(Value::Array(old)), Value::Array(new)) if appends(&new) => old.extend(new),
+            (Some(Value::Array(old)), Value::Array(new)) if appends(&new).or(appends(old)) == Some(true) => {
+                old.extend(new);
+            }
             (_, value) => drop(into.insert(key, value)),
         }
     }
 }
 
-fn appends(list: &[Value]) -> bool {
-    let last = list.last().and_then(Value::as_table);
-    last.and_then(|t| t.get("append")).and_then(Value::as_bool).unwrap_or(false)
+/// What a list says of that, the last word of it.
+fn appends(list: &[Value]) -> Option<bool> {
+    list.iter().rev().find_map(|v| v.as_table()?.get("append")?.as_bool())
 }
 
 #[cfg(test)]
@@ -328,6 +338,10 @@ mod tests {
         assert_eq!(both.text("engine", "retry").unwrap().unwrap(), "1");
         let replaced = conf(&["[containers]\nulimits=['a']", "[containers]\nulimits=['b']"]);
         assert_eq!(replaced.texts("containers", "ulimits").unwrap(), ["b"]);
+        let (first, later) = ("[containers]\nenv=['a', {append=true}]", "[containers]\nenv=['b']");
+        assert_eq!(conf(&[first, later]).texts("containers", "env").unwrap(), ["a", "b"]);
+        let off = "[containers]\nenv=['c', {append=false}]";
+        assert_eq!(conf(&[first, later, off]).texts("containers", "env").unwrap(), ["c"]);
         assert!(conf(&["[engine]\nretry={a={}}"]).texts("engine", "retry").is_err());
     }
 

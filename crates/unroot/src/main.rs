@@ -326,7 +326,15 @@ fn inherited(own: &[Flag]) -> impl Iterator<Item = Flag> {
 }
 
 fn run_verb(global: &Args, words: &[String]) -> Outcome {
-    let Some((verb, used)) = verbs::find(words) else { return verbs::unknown(words) };
+    let Some((verb, used)) = verbs::find(words) else {
+        // (a module that is not there is said first)
+        let modules = global.all("module");
+        return if modules.is_empty() {
+            verbs::unknown(words)
+        } else {
+            conf::Conf::load(modules).and_then(|_| verbs::unknown(words))
+        };
+    };
     let path = words[..used].join(" ");
     let own = (verb.flags)();
     let flags: Vec<Flag> = own.iter().copied().chain(inherited(&own)).collect();

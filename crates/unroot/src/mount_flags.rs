@@ -18,7 +18,7 @@ pub fn all(args: &Args) -> Result<Vec<Mount>, CliError> {
     for text in args.all("tmpfs") {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(str::to_string).collect();
-        check_memory(&options)?;
+        check_memory(MountKind::Tmpfs, &options)?;
         mounts.push(Mount {
             kind: MountKind::Tmpfs,
             source: String::new(),
@@ -115,7 +115,7 @@ fn check_options(options: &[String], text: &str) -> Result<Vec<String>, CliError
 }
 
 /// Options of a tmpfs.
-fn check_memory(options: &[String]) -> Result<(), CliError> {
+fn check_memory(kind: MountKind, options: &[String]) -> Result<(), CliError> {
     for option in options {
         let flags = [
             "ro",
@@ -134,8 +134,11 @@ fn check_memory(options: &[String]) -> Result<(), CliError> {
             "notmpcopyup",
             "noswap",
         ];
+        // (a tmpfs has an owner, a ramfs has not)
+        let owned = kind == MountKind::Tmpfs && option == "U";
         let values = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "mpol"];
-        let known = flags.contains(&option.as_str())
+        let known = owned
+            || flags.contains(&option.as_str())
             || PROPAGATIONS.contains(&option.as_str())
             || option.split_once('=').is_some_and(|(key, _)| values.contains(&key));
         if !known {
@@ -223,7 +226,7 @@ pub fn mount(text: &str) -> Result<Vec<Mount>, CliError> {
     }
     match mount.kind {
         MountKind::Bind | MountKind::Volume => mount.options = check_options(&mount.options, text)?,
-        MountKind::Tmpfs | MountKind::Ramfs => check_memory(&mount.options)?,
+        MountKind::Tmpfs | MountKind::Ramfs => check_memory(mount.kind, &mount.options)?,
         _ => {}
     }
     Ok(vec![mount])

@@ -374,6 +374,37 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// `slice x 1 2` is x[1:2], of a list or of a text's bytes.
+fn slice(arguments: &[Value]) -> Result<Value, String> {
+    let (value, bounds) = arguments.split_first().ok_or("template: wrong number of args for slice")?;
+    let length = match value {
+        Value::Array(items) => items.len(),
+        Value::String(text) => text.len(),
+        other => {
+            return Err(format!(
+                "template: error calling slice: can't slice item of type {}",
+                type_name(other)
+            ));
+        }
+    };
+    let bound = |n: usize, default: usize| match bounds.get(n) {
+        None => Ok(default),
+        Some(given) => given
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|n| *n <= length)
+            .ok_or_else(|| format!("template: error calling slice: index out of range: {}", show(given))),
+    };
+    let (from, to) = (bound(0, 0)?, bound(1, length)?);
+    if from > to {
+        return Err(format!("template: error calling slice: invalid slice index: {from} > {to}"));
+    }
+    Ok(match value {
+        Value::Array(items) => items[from..to].to_vec().into(),
+        other => String::from_utf8_lossy(&show(other).as_bytes()[from..to]).into_owned().into(),
+    })
+}
+
 fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
     let text = |n: usize| arguments.get(n).map(show).unwrap_or_default();
     let compare = || {
@@ -400,6 +431,7 @@ fn function(name: &str, arguments: &[Value]) -> Result<Value, String> {
             Some(Value::String(text)) => text.len().into(),
             _ => 0.into(),
         },
+        "slice" => slice(arguments)?,
         "index" => arguments.iter().skip(1).try_fold(
             arguments.first().cloned().unwrap_or_default(),
             |value, key| match (&value, key) {
@@ -491,6 +523,7 @@ mod tests {
             ("{{if .State.Running}}yes{{else}}no{{end}}", "yes"),
             ("{{if eq .Name \"db\"}}a{{else if eq .Name \"web\"}}b{{else}}c{{end}}", "b"),
             ("{{index .Env 1}} {{index .Labels \"k\"}}", "B=2 v"),
+            ("{{slice .Name 1 2}} {{slice .Name 1}} {{slice .Env 1}}", "e eb [B=2]"),
             ("{{len .Env}} {{.Name | upper}} {{join .Env \",\"}}", "2 WEB A=1,B=2"),
             ("{{printf \"%-5s|%d\" .Name .State.Pid}}", "web  |7"),
             ("{{range .Empty}}x{{else}}none{{end}}", "none"),

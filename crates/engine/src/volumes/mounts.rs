@@ -58,6 +58,7 @@ impl Engine {
                 owners::give(Path::new(&mount.source), &self.user.home, uid, gid)?;
             }
             let mut mount = mount;
+            own_memory(&mut mount, user);
             if let Some(option) = shifted {
                 let maps = idmap::maps_of(option, record.maps.as_ref())?;
                 mount.options.retain(|o| !idmap::is_idmap(o));
@@ -295,5 +296,18 @@ pub(super) fn unmount(engine: &Engine, volume: &Volume) -> Result<()> {
         true => rustix::mount::unmount(&data, UnmountFlags::empty())
             .context(|| format!("unmounting volume {}: umount({})", volume.name, data.display())),
         false => Ok(()),
+    }
+}
+
+/// `U` of a tmpfs: it is the process's user's.
+fn own_memory(mount: &mut Mount, user: &ResolvedUser) {
+    if mount.kind != MountKind::Tmpfs || !mount.options.iter().any(|o| o == "U") {
+        return;
+    }
+    mount.options.retain(|o| o != "U");
+    for (name, id) in [("uid", user.uid), ("gid", user.gid)] {
+        if !mount.options.iter().any(|o| o.starts_with(&format!("{name}="))) {
+            mount.options.push(format!("{name}={id}"));
+        }
     }
 }

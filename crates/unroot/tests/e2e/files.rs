@@ -197,3 +197,18 @@ fn read_only_to_the_bottom() {
     host.sh(&["--mount", "type=bind,src=/dev,dst=/hosts,ro"], "touch /hosts/shm/unroot-e2e-was-here")
         .fails(1, "Read-only file system");
 }
+
+/// A tmpfs is its user's where that is asked for; a ramfs has no owner to be given.
+#[test]
+fn a_tmpfs_of_the_user() {
+    let host = Host::new();
+    for flags in
+        [["--mount", "type=tmpfs,dst=/d,chown=true"], ["--tmpfs", "/d:U"], ["--tmpfs", "/d:U,mode=700"]]
+    {
+        let script = "stat -c %u:%g /d; echo x >/d/x && cat /d/x";
+        assert_eq!(host.sh(&["-u", "5:7", flags[0], flags[1]], script).ok(), "5:7\nx", "{flags:?}");
+    }
+    let given = ["-u", "5:7", "--mount", "type=tmpfs,dst=/d,U=true,uid=9"];
+    assert_eq!(host.sh(&given, "stat -c %u:%g /d").ok(), "9:7");
+    host.sh(&["--mount", "type=ramfs,dst=/d,U=true"], "true").fails(125, "unknown mount option \"U\"");
+}
