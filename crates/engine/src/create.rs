@@ -233,7 +233,7 @@ impl Engine {
         }
         for entry in fs::read_dir(self.dirs.pods()).into_iter().flatten().flatten() {
             if entry.file_name().as_encoded_bytes().starts_with(b".")
-                && let Some(_lock) = left_over(&entry.path())
+                && let Some(HalfMade::LeftOver { _lock }) = HalfMade::look(&entry.path())
             {
                 crate::remove::remove_tree(&entry.path())?;
             }

@@ -389,12 +389,12 @@ pub fn exposed(image: &Config, record: &Record) -> Value {
 }
 
 /// Ports as `ps` shows them: published ones, then those that are only exposed.
-pub fn ports_text(image: &Config, record: &Record) -> String {
+pub fn ports_text(images: &Configs<'_>, record: &Record) -> String {
     let span = |first: u16, length: u16| match length {
         1 => first.to_string(),
         _ => format!("{first}-{}", first + (length - 1)),
     };
-    let ranges = port_ranges(&engine.network_owner(record));
+    let ranges = port_ranges(&images.engine().network_owner(record));
     let mut texts: Vec<String> = ranges
         .iter()
         .map(|r| {
@@ -407,7 +407,7 @@ pub fn ports_text(image: &Config, record: &Record) -> String {
             .iter()
             .any(|r| r.protocol == protocol && (r.container..=r.container + (r.length - 1)).contains(&port))
     };
-    let exposed = exposed(image, record);
+    let exposed = exposed(&images.of(record), record);
     let mut last: Option<(u16, u16, String)> = None;
     let mut flush = |last: Option<(u16, u16, String)>| {
         texts.extend(last.map(|(first, length, protocol)| format!("{}/{protocol}", span(first, length))));

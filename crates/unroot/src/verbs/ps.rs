@@ -375,7 +375,7 @@ fn brief(images: &Configs<'_>, record: &Record, shown: &Shown, mut row: Value) -
         ("RunningFor", created.clone()),
         ("Created", format_nanos(record.created)),
         ("CreatedAt", format_nanos(record.created)),
-        ("Ports", view::ports_text(&images.of(record), record)),
+        ("Ports", view::ports_text(images, record)),
         ("Names", record.name.clone()),
         ("Networks", networks),
         ("Size", size),
