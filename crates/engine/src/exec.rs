@@ -277,11 +277,22 @@ fn exec_env(
     if spec.terminal || record.spec.process.terminal {
         set("TERM", "xterm");
     }
+    let process = &record.spec.process;
+    process.default_env.iter().for_each(|(n, v)| set(n, v));
     config.env.iter().filter_map(|e| e.split_once('=')).for_each(|(n, v)| set(n, v));
-    record.spec.process.env.iter().for_each(|(n, v)| set(n, v));
+    process.host_env.iter().chain(&process.env).for_each(|(n, v)| set(n, v));
     secrets.iter().for_each(|(n, v)| set(n, v));
-    set("HOSTNAME", host_name);
-    set("HOME", home.unwrap_or("/"));
-    spec.env.iter().for_each(|(n, v)| set(n, v));
+    let given = |name: &str| process.env.iter().any(|(known, _)| known == name);
+    all.retain(|(name, _)| given(name) || !(process.unset_env_all || process.unset_env.contains(name)));
+    // (who gave one of them means it)
+    for (name, value) in [("HOSTNAME", host_name), ("HOME", home.unwrap_or("/"))] {
+        if !all.iter().any(|(known, _)| known == name) && !process.unset_env.iter().any(|u| u == name) {
+            all.push((name.into(), value.into()));
+        }
+    }
+    for (name, value) in &spec.env {
+        all.retain(|(known, _)| known != name);
+        all.push((name.clone(), value.clone()));
+    }
     all.into_iter().map(|(n, v)| format!("{n}={v}")).collect()
 }

@@ -67,7 +67,8 @@ fn run(global: &Global, args: &Args) -> Outcome {
         terminal: args.is("tty"),
         interactive: args.is("interactive"),
         detach: args.is("detach"),
-        privileged: args.is("privileged"),
+        privileged: args.is("privileged")
+            || global.conf()?.text("containers", "privileged")?.as_deref() == Some("true"),
         preserved_fds: preserved_fds(args)?,
         detach_keys: detach_keys(args)?,
     };

@@ -163,3 +163,23 @@ fn a_session_on_a_terminal_outlives_its_command() {
     writeln!(session.stdin.as_mut().unwrap(), "stty size; exit 7").unwrap();
     assert_eq!(session.wait().unwrap().code(), Some(7));
 }
+
+/// The container's variables are those of its commands, too, whatever they came of.
+#[test]
+fn the_environment_of_the_container() {
+    let host = Host::new();
+    let mut run =
+        host.command(["run", "-d", "--name", "c", "--network=none", "--env-host", "-e", "HOME=/own"]);
+    run.args(["-e", "GIVEN=yes", "--unsetenv", "GONE", IMAGE, "sleep", "1000"]);
+    host.run(run.env("FROM_HOST", "x").env("GONE", "y")).ok();
+    let own = host.unroot(["exec", "c", "sh", "-c", "tr '\\0' '\\n' </proc/1/environ"]).ok();
+    let inside = host.unroot(["exec", "c", "env"]).ok();
+    let shown = host.unroot(["inspect", "--format", "{{range .Config.Env}}{{println .}}{{end}}", "c"]).ok();
+    for all in [own, inside, shown] {
+        for line in ["FROM_HOST=x", "HOME=/own", "GIVEN=yes"] {
+            assert!(all.lines().any(|l| l == line), "{line} is not in: {all}");
+        }
+        assert!(!all.contains("GONE="), "{all}");
+    }
+    assert_eq!(host.unroot(["exec", "-e", "HOME=/other", "c", "sh", "-c", "echo $HOME"]).ok(), "/other");
+}
