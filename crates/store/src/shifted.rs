@@ -15,7 +15,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -167,12 +167,15 @@ impl<'a> Work<'a> {
 
     fn run(&self, tree: Tree<'static>, to: OwnedFd) -> Result<()> {
         locked(&self.queue).tasks.push_back((tree, to, PathBuf::new()));
+        // (files are made with the modes that they have to have)
+        let umask = rustix::process::umask(Mode::empty());
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(8);
         std::thread::scope(|scope| {
             // (joined one by one: the caller may fork when this returns, and then has to be the only thread)
             let all: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.thread())).collect();
             all.into_iter().for_each(|thread| drop(thread.join()));
         });
+        rustix::process::umask(umask);
         match locked(&self.failure).take() {
             Some(error) => Err(error),
             None => self.link(),
@@ -276,18 +279,34 @@ impl<'a> Work<'a> {
         path: &Path,
         owner: (u32, u32),
     ) -> Result<()> {
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        // (times are set last: what has them was finished before an interruption)
-        if let Ok(there) = statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
-            let same = there.st_mode == stat.st_mode
-                && (there.st_uid, there.st_gid) == owner
-                && there.st_size == stat.st_size
-                && (there.st_mtime, there.st_mtime_nsec) == (stat.st_mtime, stat.st_mtime_nsec);
-            if same {
-                return Ok(());
+        match self.new_file(from, name, stat, to, path, owner) {
+            // (times are set last: what has them was finished before an interruption)
+            Err(Error::Io { error, .. }) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let there = statat(to, name, AtFlags::SYMLINK_NOFOLLOW).call(|| "stat".into())?;
+                let same = there.st_mode == stat.st_mode
+                    && (there.st_uid, there.st_gid) == owner
+                    && there.st_size == stat.st_size
+                    && (there.st_mtime, there.st_mtime_nsec) == (stat.st_mtime, stat.st_mtime_nsec);
+                if same {
+                    return Ok(());
+                }
+                unlinkat(to, name, AtFlags::empty()).call(|| "unlink".into())?;
+                self.new_file(from, name, stat, to, path, owner)
             }
-            unlinkat(to, name, AtFlags::empty()).call(|| "unlink".into())?;
+            made => made,
         }
+    }
+
+    fn new_file(
+        &self,
+        from: &OwnedFd,
+        name: &OsStr,
+        stat: &Stat,
+        to: &OwnedFd,
+        path: &Path,
+        owner: (u32, u32),
+    ) -> Result<()> {
+        let kind = FileType::from_raw_mode(stat.st_mode);
         match kind {
             FileType::RegularFile => return self.regular(from, name, stat, to, path, owner),
             FileType::Symlink => {
@@ -319,10 +338,13 @@ impl<'a> Work<'a> {
         path: &Path,
         owner: (u32, u32),
     ) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let source = openat(from, name, flags, Mode::empty()).call(|| "open".into())?;
+        let open = || {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            openat(from, name, flags, Mode::empty()).call(|| "open".into())
+        };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let made = openat(to, name, flags, Mode::from_raw_mode(0o600)).call(|| "creat".into())?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o777);
+        let made = openat(to, name, flags, mode).call(|| "creat".into())?;
         let size = stat.st_size.cast_unsigned();
         let place = [b"/", path.as_os_str().as_bytes()].concat();
         match self.wanted.refers && place.len() <= LONGEST_REFERENCE {
@@ -335,9 +357,17 @@ impl<'a> Work<'a> {
                 set("user.overlay.metacopy", b"")?;
             }
             true => {}
-            false => copy(&source, &made, size)?,
+            false => copy(&open()?, &made, size)?,
         }
-        dress(&source, &made, stat, owner)
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        fchown(&made, Some(uid), Some(gid)).call(|| format!("chown to {}:{}", owner.0, owner.1))?;
+        if stat.st_mode & 0o7000 != 0 {
+            fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o7777)).call(|| "chmod".into())?;
+        }
+        if has_attributes(from, name) {
+            copy_attributes(&open()?, &made)?;
+        }
+        futimens(&made, &times(stat)).call(|| "futimens".into())
     }
 
     /// The other names of files that have several; directories keep their times.
@@ -388,6 +418,18 @@ fn dress(from: &OwnedFd, to: &OwnedFd, stat: &Stat, (uid, gid): (u32, u32)) -> R
     fchown(to, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
         .call(|| format!("chown to {uid}:{gid}"))?;
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777)).call(|| "chmod".into())?;
+    copy_attributes(from, to)?;
+    futimens(to, &times(stat)).call(|| "futimens".into())
+}
+
+/// Most files have none: they need not be opened.
+fn has_attributes(dir: &OwnedFd, name: &OsStr) -> bool {
+    let path = [format!("/proc/self/fd/{}/", dir.as_raw_fd()).as_bytes(), name.as_bytes()].concat();
+    // (what cannot be told is looked at)
+    rustix::fs::llistxattr(&path[..], &mut [0u8; 0][..]) != Ok(0)
+}
+
+fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     let mut names = [0u8; 4096];
     let length = match flistxattr(from, &mut names[..]) {
         Ok(length) => length,
@@ -406,5 +448,5 @@ fn dress(from: &OwnedFd, to: &OwnedFd, stat: &Stat, (uid, gid): (u32, u32)) -> R
             let _ = fsetxattr(to, &name, &value[..length], XattrFlags::empty());
         }
     }
-    futimens(to, &times(stat)).call(|| "futimens".into())
+    Ok(())
 }
