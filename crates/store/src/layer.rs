@@ -75,8 +75,8 @@ impl Compression {
 /// Refuses ids that the user has not: given path, uid and gid of an entry, says why not.
 pub type IdCheck<'a> = &'a (dyn Fn(&str, u64, u64) -> std::result::Result<(), String> + Sync);
 
-/// Uncompressed, a layer may have as many bytes.
-const MAX_SIZE: u64 = 256 << 30;
+/// Uncompressed, a layer may have as many bytes if nothing else was set.
+pub(crate) const MAX_SIZE: u64 = 256 << 30;
 
 /// A digest as a directory's name: only its hex digits.
 pub fn dir_name(diff_id: &str) -> String {
@@ -119,7 +119,7 @@ impl Store {
             let (feed, chunks) = pipe::channel();
             let dir = temporary.path();
             let thread = scope.spawn(move || extract(chunks, dir, &diff, ids));
-            let summary = feed.run(source, MAX_SIZE);
+            let summary = feed.run(source, self.max_layer);
             (summary, thread.join().unwrap_or_else(|_| invalid("the layer's thread ended")))
         });
         let Contents { entries, max_uid, max_gid, ids } = extracted?;

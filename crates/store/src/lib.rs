@@ -118,6 +118,7 @@ pub trait Progress: Sync {
 pub struct Store {
     root: PathBuf,
     volume_dir: Option<PathBuf>,
+    max_layer: u64,
 }
 
 /// A directory in `tmp` that is being made; removed when dropped.
@@ -156,7 +157,12 @@ impl Resumable {
 impl Store {
     /// The store below a directory.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.into(), volume_dir: None }
+        Self { root: root.into(), volume_dir: None, max_layer: layer::MAX_SIZE }
+    }
+
+    /// Uncompressed, a layer may have as many bytes, and no more.
+    pub fn set_max_layer(&mut self, bytes: u64) {
+        self.max_layer = bytes;
     }
 
     /// Volumes are in another directory.

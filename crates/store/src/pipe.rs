@@ -68,9 +68,7 @@ fn work(source: impl Read, max_size: u64, feed: &Feed) -> Option<Summary> {
             hash.update(&chunk);
             size += filled as u64;
             if size > max_size {
-                return Err(io::Error::other(format!(
-                    "more than {max_size} bytes uncompressed: a compression bomb, or a limit that is too low"
-                )));
+                return Err(too_large(max_size));
             }
             // (the reader may have had enough)
             feed.sender.send(Ok(chunk)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
@@ -83,6 +81,13 @@ fn work(source: impl Read, max_size: u64, feed: &Feed) -> Option<Summary> {
             None
         }
     }
+}
+
+/// Of what has more bytes than the store takes.
+pub fn too_large(max_size: u64) -> io::Error {
+    io::Error::other(format!(
+        "more than {max_size} bytes uncompressed: a compression bomb, or max_layer_size in containers.conf is too low"
+    ))
 }
 
 /// It begins like something compressed.

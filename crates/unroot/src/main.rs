@@ -162,6 +162,12 @@ impl Global {
         {
             engine.store.set_volume_dir(dir);
         }
+        if let Some(size) = self.conf()?.text("engine", "max_layer_size")? {
+            let bytes = unroot_engine::limits::parse_size(&size).filter(|bytes| *bytes > 0);
+            engine.store.set_max_layer(bytes.ok_or_else(|| {
+                CliError::new(format!("containers.conf: max_layer_size: {size:?} is no size, such as 20g"))
+            })?);
+        }
         engine.docker_config.clone_from(&self.docker_config);
         self.place_events(&mut engine)?;
         engine.scopes = self.makes_scopes(&engine)?;

@@ -110,8 +110,10 @@ impl Files {
             }
             let path = dir.path().join(files.len().to_string());
             let mut file = File::create(&path).call(|| format!("create {}", path.display()))?;
-            let mut whole = whole;
-            io::copy(&mut whole, &mut file).call(|| format!("write {}", path.display()))?;
+            let copied = io::copy(&mut whole.take(store.max_layer + 1), &mut file);
+            if copied.call(|| format!("write {}", path.display()))? > store.max_layer {
+                return Err(pipe::too_large(store.max_layer)).call(|| format!("archive: {name}"));
+            }
             files.insert(name, path);
         }
         // (whoever writes to a pipe wants it read to its end)

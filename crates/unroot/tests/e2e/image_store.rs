@@ -70,6 +70,30 @@ fn damage_is_found_and_cured() {
     assert_eq!(layers(&host), Vec::<String>::new());
 }
 
+/// Little that becomes much: the bound is the user's to set, for layers and for what else is in an archive.
+#[test]
+fn a_compression_bomb() {
+    let host = Host::new();
+    let conf = host.path("containers.conf");
+    let make = |script: &str| {
+        let done = Command::new("sh").current_dir(host.path("")).args(["-c", script]).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    make(
+        "mkdir bomb && truncate -s 64M bomb/zeros && tar -C bomb -czf layer.tar.gz . && tar -czf spooled.tar.gz bomb/zeros && rm -r bomb",
+    );
+    let take = |verb: &[&str], file: &str, limit: &str| {
+        fs::write(&conf, format!("[engine]\nmax_layer_size = '{limit}'\n")).unwrap();
+        let file = host.path(file);
+        host.run(host.command(verb).arg(&file).env("CONTAINERS_CONF", &conf))
+    };
+    take(&["import", "-q"], "layer.tar.gz", "16m").fails(125, "max_layer_size in containers.conf is too low");
+    take(&["load", "-q", "-i"], "spooled.tar.gz", "16m").fails(125, "more than 16777216 bytes uncompressed");
+    take(&["import", "-q"], "layer.tar.gz", "nothing").fails(125, "\"nothing\" is no size");
+    is_sound(&host);
+    take(&["import", "-q"], "layer.tar.gz", "80m").ok();
+}
+
 /// The system stopped before all of an image was on the disk.
 #[test]
 fn a_power_cut() {
