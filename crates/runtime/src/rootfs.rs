@@ -48,7 +48,12 @@ impl Rootfs {
     /// As a mount that is not attached anywhere yet.
     pub fn detached(&self) -> Result<OwnedFd, SyscallError> {
         match self {
-            Rootfs::Directory(path) => clone_tree(path, true),
+            Rootfs::Directory(path) => {
+                let tree = clone_tree(path, true)?;
+                // (else what is mounted in the container is mounted on the host's directory as well, where that is shared)
+                unroot_sys::mount::stop_propagation(tree.as_fd())?;
+                Ok(tree)
+            }
             Rootfs::Shifted(path, maps) => {
                 let tree = clone_tree(path, false)?;
                 shift_owners(&tree, maps, path)?;

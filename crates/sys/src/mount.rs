@@ -37,19 +37,33 @@ pub fn set_attributes(
     recursive: bool,
     user_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<(), SyscallError> {
-    #[repr(C)]
-    struct MountAttr {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        user_namespace: u64,
-    }
     let attr = MountAttr {
         set: set | if user_namespace.is_some() { attr::IDMAP } else { 0 },
         clear,
         propagation: 0,
         user_namespace: user_namespace.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
+    change(mount, &attr, recursive)
+        .map_err(|errno| SyscallError::new(format!("mount_setattr(set {set:#x}, clear {clear:#x})"), errno))
+}
+
+/// What is mounted on this mount and on those below it is not seen elsewhere from now on.
+pub fn stop_propagation(mount: BorrowedFd<'_>) -> Result<(), SyscallError> {
+    let attr = MountAttr { propagation: libc::MS_SLAVE, ..MountAttr::default() };
+    change(mount, &attr, true).map_err(|errno| SyscallError::new("mount_setattr(MS_SLAVE)", errno))
+}
+
+/// `struct mount_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+fn change(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> Result<(), rustix::io::Errno> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: an empty path, and a struct of the kernel's layout with its size; both live through the call.
     let done = unsafe {
@@ -58,13 +72,14 @@ pub fn set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(SyscallError::last(format!("mount_setattr(set {set:#x}, clear {clear:#x})")))
+    match done {
+        0 => Ok(()),
+        _ => Err(rustix::io::Errno::from_raw_os_error(
+            std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO),
+        )),
     }
 }

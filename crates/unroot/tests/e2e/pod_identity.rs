@@ -118,3 +118,28 @@ fn the_infra_container_can_do_nothing() {
     let explained = host.unroot(["explain", "a"]).ok();
     assert!(explained.contains("pod p"), "{explained}");
 }
+
+/// Where the store's filesystem is shared with other mount namespaces, what is mounted in a container is not seen there.
+#[test]
+fn nothing_is_mounted_on_the_host() {
+    let host = Host::new();
+    host.unroot(["pod", "create", "--network=none", own_map(), "--name", "p"]).ok();
+    let script = r#"
+        mount --bind "$0" "$0" && mount --make-shared "$0" && mount --bind "$0/run" "$0/run" || exit 9
+        "$@" run --rm --network=none --pod p localhost/testimage:latest true || exit 8
+        grep -c /containers/ /proc/self/mountinfo
+        "$@" pod rm -f p"#;
+    let base = host.path("root").parent().unwrap().to_path_buf();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(&base);
+    let unroot = host.command([""; 0]);
+    command.arg(unroot.get_program()).args(unroot.get_args()).env("CONTAINERS_CONF", "/dev/null");
+    if !is_root() {
+        // (an ordinary user has no mount of its own to share)
+        host.unroot(["pod", "rm", "p"]).ok();
+        return;
+    }
+    let done = host.run(&mut command);
+    assert!(done.out.starts_with("0\n"), "{} {} {}", done.code, done.out, done.err);
+    assert_eq!(done.code, 0, "{}", done.err);
+}
