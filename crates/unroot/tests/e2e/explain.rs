@@ -69,18 +69,20 @@ fn verdicts() {
         // (which id `app` is, is seen below)
         (&["-u", "app", "--security-opt=no-new-privileges"], "nobody", "subordinate", none, none),
         (TIGHT, "nobody", "subordinate", none, none),
-        (
-            &["-v", &socket],
-            if is_root() { "host-root" } else { "account" },
-            "account",
-            &["engine-socket"],
-            &["engine-socket"],
-        ),
+        (&["-v", &socket], "host-root", "account", &["engine-socket"], &["engine-socket"]),
         (&[apart], "nobody", "subordinate", none, none),
         (&[apart, "-v", "/:/host"], "nobody", "subordinate", &["host-files"], &["host-files"]),
         (&apart_tight, "nobody", "subordinate", none, none),
     ];
+    let shown = include_str!("../../../../docs/explain.md");
+    let dir = host.path("").display().to_string();
     for (n, (flags, as_root, as_user, doors_root, doors_user)) in rows.into_iter().enumerate() {
+        let words = flags.join(" ").replace(&dir, "DIR/").replace("//", "/");
+        let words = words.replace(apart, "OWN-IDS");
+        let list = |doors: &[&str]| if doors.is_empty() { "none".into() } else { doors.join(", ") };
+        let (first, second) = (list(doors_root), list(doors_user));
+        let row = format!("| `{words}` | {as_root} | {as_user} | {first} | {second} |");
+        assert!(shown.contains(&row), "docs/explain.md lacks: {row}");
         let name = format!("c{n}");
         let network: &[&str] =
             if flags.iter().any(|f| f.starts_with("--network")) { &[] } else { &["--network=none"] };

@@ -229,6 +229,17 @@ fn by_environment_and_configuration() {
     let conf = host.path("containers.conf");
     std::fs::write(&conf, "[containers]\nuserns = \"keep-id\"\n").unwrap();
     assert_eq!(host.run(host.command(look).env("CONTAINERS_CONF", &conf)).ok(), own);
+    // a plain pull makes ready what is configured
+    host.unroot(["rmi", "-f", IMAGE]).ok();
+    let archive = host.path("image.tar").display().to_string();
+    host.unroot(["import", "-q", "--change", "CMD=/bin/sh", "--change", "LABEL=a=b", &archive, IMAGE]).ok();
+    let trees = format!(
+        "ls -d {}/images/*/refers-* {0}/images/*/copies-* 2>/dev/null | wc -l",
+        host.path("root").display()
+    );
+    assert_eq!(host.inside(&trees).ok(), "0");
+    host.run(host.command(["pull", "-q", "--policy=never", IMAGE]).env("CONTAINERS_CONF", &conf)).ok();
+    assert_eq!(host.inside(&trees).ok(), "1");
     let over = ["run", "--rm", "--network=none", "--userns=host", IMAGE, "id", "-u"];
     assert_eq!(host.run(host.command(over).env("CONTAINERS_CONF", &conf)).ok(), "0");
 }
