@@ -22,6 +22,12 @@ impl Shown {
     }
 }
 
+/// A line of a layer, with this after the bar.
+fn style(rest: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(&format!("Copying blob {{prefix}} [{{bar:38}}] {rest}"));
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+}
+
 fn short(digest: &str) -> &str {
     let hex = digest.trim_start_matches("sha256:");
     &hex[..hex.len().min(12)]
@@ -37,14 +43,11 @@ impl Progress for Shown {
     }
 
     fn begin(&self, layer: usize, digest: &str, size: u64) {
-        let style = ProgressStyle::with_template(
-            "Copying blob {prefix} [{bar:38}] {bytes} / {total_bytes} | {bytes_per_sec} {msg}",
-        );
         let bar = match &self.bars {
             Some(bars) => bars.add(ProgressBar::new(size)),
             None => ProgressBar::hidden(),
         };
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.set_style(style("{bytes} / {total_bytes} | {bytes_per_sec}, {eta} left"));
         bar.set_prefix(short(digest).to_string());
         if self.bars.is_none() {
             self.say(&format!("Copying blob {digest}"));
@@ -67,6 +70,7 @@ impl Progress for Shown {
         if let Ok(layers) = self.layers.lock()
             && let Some((bar, _)) = layers.get(&layer)
         {
+            bar.set_style(style("{bytes} | {msg}"));
             bar.finish_with_message(if already { "already here" } else { "done" });
         }
     }

@@ -397,3 +397,31 @@ fn mounted_for_reading() {
     );
     assert_eq!(host.inside(&script).ok(), "2\n0");
 }
+
+/// On a terminal each layer has a bar with its speed and the time that is left; elsewhere lines.
+#[test]
+fn bars_on_a_terminal() {
+    let host = Host::new();
+    let archive = host.path("saved.tar");
+    let archive = archive.to_str().unwrap();
+    let on_terminal = |words: &[&str]| {
+        let command = host.command(words);
+        let line: Vec<String> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &format!("stty cols 120; {}", line.join(" ")), "/dev/null"]);
+        host.run(script.env("TERM", "xterm").env("CONTAINERS_CONF", "/dev/null")).ok()
+    };
+    for words in [&["save", "-o", archive, IMAGE][..], &["load", "-i", archive]] {
+        let shown = on_terminal(words);
+        assert!(shown.contains("===") && shown.contains("B | done"), "{words:?}: {shown}");
+        assert!(shown.contains("B/s, ") && shown.contains("s left"), "{words:?}: {shown}");
+        if words[0] == "save" {
+            host.unroot(["rmi", IMAGE]).ok();
+        }
+    }
+    let lines = host.unroot(["save", "-o", host.path("again.tar").to_str().unwrap(), IMAGE]);
+    assert!(lines.code == 0 && lines.err.contains("Copying blob sha256:") && !lines.err.contains('['));
+}
