@@ -273,3 +273,31 @@ fn root_has_it_cured() {
     let host = Host::empty();
     host.unroot(["doctor", "--user", "no-such-user-here"]).fails(125, "no such user");
 }
+
+/// Ids are given, and a helper gets its privilege back: in an /etc and with a helper that are the test's own.
+#[test]
+fn root_has_ids_given() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::empty();
+    let text = format!(
+        "set -e; cd {0}; mkdir t; mount -t tmpfs none t; cd t; mkdir u w home; chown 4326 home; \
+         mount -t overlay -o lowerdir=/etc,upperdir=u,workdir=w none /etc; \
+         echo cured:x:4326:4326::$PWD/home:/bin/sh >>/etc/passwd; echo 'cured:!:20000:0:99999:7:::' >>/etc/shadow; \
+         cp /usr/bin/newuidmap helper; chmod 755 helper; mount --bind helper /usr/bin/newuidmap; \
+         {1} doctor --user cured ids && exit 9; {1} doctor --user cured --fix ids; grep -h ^cured: /etc/subuid /etc/subgid; \
+         stat -c %a /usr/bin/newuidmap; echo again; {1} doctor --user cured ids",
+        host.path("").display(),
+        binary().display()
+    );
+    let output = Command::new("unshare").args(["-m", "sh", "-c", &text]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("cured has no subordinate ids") && said.contains("chmod u+s"), "{said}");
+    assert_eq!(said.matches("\ncured:").count(), 2, "{said}");
+    assert!(said.contains("\n4755\n"), "{said}");
+    let own = std::fs::read_to_string("/etc/subuid").unwrap();
+    assert!(!own.contains("cured:"), "{own}");
+}
