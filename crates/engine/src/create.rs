@@ -240,7 +240,9 @@ impl Engine {
         }
         for entry in fs::read_dir(self.dirs.names()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(id) = crate::record::id_of_name(&self.dirs, &name) {
+            let Some(id) = crate::record::id_of_name(&self.dirs, &name) else { continue };
+            // (nearly all are right: only what is not is worth a lock)
+            if !Record::read(&self.dirs, &id).is_ok_and(|r| r.is_some_and(|r| r.name == name)) {
                 crate::record::release_stale(&self.dirs, &name, &id);
             }
         }
