@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What went wrong with a control group.
@@ -62,15 +63,14 @@ pub struct Cgroup {
 
 /// Where version 2 is mounted; on a hybrid host beside the version 1 controllers.
 fn mount_point() -> Option<&'static Path> {
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-        .into_iter()
-        .map(Path::new)
-        .find(|p| p.join("cgroup.procs").exists())
+    static FOUND: OnceLock<Option<&'static str>> = OnceLock::new();
+    let places = || ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter();
+    FOUND.get_or_init(|| places().find(|p| Path::new(p).join("cgroup.procs").exists())).map(Path::new)
 }
 
 /// The group that this process is in.
 fn own() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let text = unroot_sys::path::read_proc("/proc/self/cgroup").ok()?;
     let path = text.lines().find_map(|l| l.strip_prefix("0::"))?;
     Some(mount_point()?.join(path.trim_start_matches('/')))
 }

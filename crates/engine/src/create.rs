@@ -10,7 +10,7 @@ use unroot_idmap::IdMaps;
 use unroot_network::PortMap;
 use unroot_store::Config;
 
-use crate::dirs::{Dirs, make_dir, write_json};
+use crate::dirs::{Dirs, make_dir, make_file};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::images::{Named, Progress, PullOptions};
@@ -319,7 +319,8 @@ impl Engine {
                 Err(_) => record.name.clear(),
             }
         }
-        write_json(&temporary.join("container.json"), &record)?;
+        let text = serde_json::to_vec(&record).context(|| "write container.json".into())?;
+        make_file(&temporary.join("container.json"), &text, 0o600)?;
         fs::rename(temporary, self.dirs.container(id))
             .context(|| format!("publish container {id}"))
             .inspect_err(|_| {
@@ -488,8 +489,15 @@ impl Engine {
             return given as i32;
         }
         let image = record.image.as_ref().and_then(|i| self.store.image_by_id(&i.id).ok()?);
-        let config = image.map(|i| i.config.config).unwrap_or_default();
-        let usual = if crate::plan::is_systemd(&record.spec, &config) { "SIGRTMIN+3" } else { "SIGTERM" };
+        self.stop_signal_with(record, &image.map(|i| i.config.config).unwrap_or_default())
+    }
+
+    /// The same, with its image's configuration.
+    pub(crate) fn stop_signal_with(&self, record: &Record, config: &Config) -> i32 {
+        if let Some(given) = record.spec.life.stop_signal {
+            return given as i32;
+        }
+        let usual = if crate::plan::is_systemd(&record.spec, config) { "SIGRTMIN+3" } else { "SIGTERM" };
         unroot_sys::signal::parse(&config.stop_signal)
             .or_else(|| unroot_sys::signal::parse(usual))
             .unwrap_or(15)

@@ -42,6 +42,8 @@ pub struct Dirs {
     pub kept: PathBuf,
     /// Where what happens is told.
     pub events: Log,
+    /// The file that tells of the user namespace which is there between commands: one for a user, whatever the trees.
+    pub userns: Option<PathBuf>,
 }
 
 impl Dirs {
@@ -58,10 +60,12 @@ impl Dirs {
             None if uid == 0 => "/var/lib/unroot".into(),
             None => env("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")).join("unroot"),
         };
+        let session = env("XDG_RUNTIME_DIR").filter(|dir| uid != 0 && owned(dir, uid));
+        let userns = session.as_ref().map(|dir| dir.join("unroot/userns"));
         let run = match run {
             Some(dir) => dir,
             None if uid == 0 => "/run/unroot".into(),
-            None => match env("XDG_RUNTIME_DIR").filter(|dir| owned(dir, uid)) {
+            None => match &session {
                 Some(dir) => dir.join("unroot"),
                 None => private_runtime_dir(uid)?.join("unroot"),
             },
@@ -72,7 +76,7 @@ impl Dirs {
             }
         }
         let events = Log::new(root.join("events.log"), uid, user);
-        Ok(Self { kept: root.clone(), root, run, events })
+        Ok(Self { kept: root.clone(), root, run, events, userns })
     }
 
     /// `root/containers`.
@@ -149,6 +153,12 @@ pub fn write_file(path: &Path, data: &[u8], mode: u32) -> Result<()> {
         fs::rename(&new, path)
     };
     write().inspect_err(|_| drop(fs::remove_file(&new))).context(|| format!("write {}", path.display()))
+}
+
+/// Writes a file that nobody reads yet.
+pub fn make_file(path: &Path, data: &[u8], mode: u32) -> Result<()> {
+    let open = || fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+    open().and_then(|mut file| file.write_all(data)).context(|| format!("write {}", path.display()))
 }
 
 /// Replaces a JSON file in one step.

@@ -54,6 +54,16 @@ impl Engine {
         })
     }
 
+    /// Begins to make the user namespace that will be entered, unless there may be one to join. It goes on while this
+    /// process does other things.
+    pub fn prepare(&self) {
+        let mut containers = std::fs::read_dir(self.dirs.run.join("containers")).into_iter().flatten();
+        let is_kept = self.dirs.userns.as_ref().is_some_and(|file| file.exists());
+        if self.user.is_rootless() && !is_kept && containers.next().is_none() {
+            unroot_idmap::prepare(&self.user);
+        }
+    }
+
     /// Enters the engine's user namespace, once. The process must have one thread.
     pub fn enter(&self) -> Result<&EngineNamespace> {
         self.enter_beside(None, None)
@@ -81,15 +91,16 @@ impl Engine {
             .filter_map(|id| {
                 Some(State::observe(&self.dirs, &id).ok()?.run.filter(|r| r.monitor.is_alive())?.monitor.pid)
             });
+        let kept_first = self.dirs.userns.as_deref().filter(|_| first.is_none() && near.is_none());
         let namespace = match near.map(crate::userns::near) {
-            None => unroot_idmap::enter(&self.user, monitors),
+            None => unroot_idmap::enter(&self.user, kept_first, monitors),
             Some(near) => {
                 let is_near = |pid: &u32| {
                     crate::userns::namespace_of_process(*pid).is_some_and(|inode| near.contains(&inode))
                 };
                 let mut monitors: Vec<u32> = monitors.collect();
                 monitors.sort_by_key(|pid| !is_near(pid));
-                unroot_idmap::enter(&self.user, monitors)
+                unroot_idmap::enter(&self.user, kept_first, monitors)
             }
         };
         let namespace = namespace.map_err(|e| {
@@ -100,6 +111,10 @@ impl Engine {
         make_dir(&self.dirs.containers())?;
         make_dir(&self.dirs.names())?;
         make_dir(&self.dirs.run.join("containers"))?;
+        if let (Some(kept), true, None) = (kept_first, namespace.unkept, &namespace.single_id) {
+            kept.parent().map(make_dir).transpose()?;
+            unroot_idmap::kept::keep(kept, &namespace.maps);
+        }
         Ok(self.namespace.get_or_init(|| namespace))
     }
 

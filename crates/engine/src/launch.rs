@@ -1,6 +1,7 @@
 //! In the monitor: the process is made, its network set up, its state written, and let go. When it ends, that is
 //! recorded and what it held is freed.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -26,7 +27,10 @@ use crate::pod::PodGroup;
 use crate::record::Record;
 use crate::remove::{Leftover, NETNS};
 use crate::spec::{FORMAT, Restart};
-use crate::state::{Exit, ProcessRef, Restarting, RunState, State, set_initialized, write_exit, write_run};
+use crate::state::{
+    Exit, ProcessRef, Restarting, RunState, State, forget_run, record_exit, set_initialized, write_exit,
+    write_run,
+};
 
 /// Everything that the monitor needs to make the process.
 pub struct Launch {
@@ -70,6 +74,8 @@ pub struct Launch {
     pub pod: Option<PodGroup>,
     /// Rows and columns of its terminal, from its first moment on.
     pub window: Option<(u16, u16)>,
+    /// What was written of its process.
+    pub run: RefCell<Option<RunState>>,
 }
 
 /// How often a container was started again, and how long its monitor waits before the next time: twice as long each
@@ -84,10 +90,8 @@ pub struct Restarts {
 
 impl Restarts {
     /// What follows an end; none if nothing does.
-    pub fn after(self, launch: &Launch, exit: unroot_monitor::Exit) -> Option<Self> {
-        // (it may have been changed since the start)
-        let now = Record::read(&launch.dirs, &launch.record.id).ok().flatten();
-        let wanted = match now.as_ref().unwrap_or(&launch.record).spec.life.restart {
+    pub fn after(self, launch: &Launch, record: &Record, exit: unroot_monitor::Exit) -> Option<Self> {
+        let wanted = match record.spec.life.restart {
             Restart::No => false,
             Restart::OnFailure(most) => exit.code != 0 && (most == 0 || self.count < most),
             Restart::Always | Restart::UnlessStopped => true,
@@ -95,8 +99,7 @@ impl Restarts {
         if !wanted || crate::state::is_unwanted(&launch.dirs, &launch.record.id) {
             return None;
         }
-        let run = State::observe(&launch.dirs, &launch.record.id).ok().and_then(|s| s.run);
-        let ran = run.map_or(0, |r| exit.finished - r.started);
+        let ran = launch.run.borrow().as_ref().map_or(0, |r| exit.finished - r.started);
         let least = Duration::from_millis(100);
         let pause = match ran > 10_000_000_000 {
             true => least,
@@ -107,6 +110,11 @@ impl Restarts {
 }
 
 impl Launch {
+    /// What the container is now: it may have been renamed or updated since its start.
+    pub fn record_now(&self) -> Record {
+        Record::read(&self.dirs, &self.record.id).ok().flatten().unwrap_or_else(|| self.record.clone())
+    }
+
     /// In the monitor, before it starts the container again: its lock, if nobody has decided otherwise meanwhile.
     pub fn take_again(&self) -> Result<Lock> {
         let lock = Lock::take(&self.dirs, &self.record.id)?;
@@ -310,6 +318,7 @@ impl Launch {
         state.started = unroot_monitor::log::now();
         set_initialized(&self.dirs, &self.record.id, hold)?;
         write_run(&self.dirs, &self.record.id, &state)?;
+        self.run.replace(Some(state.clone()));
         if restarts > 0 {
             Restarting::remove(&self.dirs, &self.record.id);
         }
@@ -425,6 +434,7 @@ impl Held for Waiting<'_> {
         let (dirs, id) = (&launch.dirs, &launch.record.id);
         state.started = unroot_monitor::log::now();
         write_run(dirs, id, &state).map_err(failed)?;
+        launch.run.replace(Some(state));
         set_initialized(dirs, id, false).map_err(failed)?;
         launch.let_run(made).map(drop).map_err(failed)
     }
@@ -516,12 +526,15 @@ fn network_error(error: unroot_network::Error) -> Error {
 
 /// In the monitor, after the end: what was held is freed, the exit is recorded, and with `--rm` all goes but the files
 /// that are returned. Each step is taken whatever the others did.
-pub fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again: bool) -> Option<Leftover> {
+pub fn finish(
+    launch: &Launch,
+    record: &Record,
+    exit: unroot_monitor::Exit,
+    restarts: u32,
+    again: bool,
+) -> Option<Leftover> {
     let Launch { store, dirs, .. } = launch;
-    // (it may have been renamed or updated since)
-    let now = Record::read(dirs, &launch.record.id).ok().flatten();
-    let record = now.as_ref().unwrap_or(&launch.record);
-    let run = State::observe(dirs, &record.id).ok().and_then(|s| s.run);
+    let run = launch.run.take();
     let mut oom = false;
     if let Some(program) = &record.spec.runtime {
         let bundle = dirs.run_container(&record.id);
@@ -558,19 +571,29 @@ pub fn finish(launch: &Launch, exit: unroot_monitor::Exit, restarts: u32, again:
     if again && let Some(monitor) = ProcessRef::of(std::process::id()) {
         let _ = Restarting::write(dirs, &record.id, monitor);
     }
-    let _ = write_exit(dirs, &record.id, &record_of_exit);
+    let _ = record_exit(dirs, &record.id, &record_of_exit);
+    // (what says that it has a process goes with all the rest, and last: until then nobody else starts it. The other
+    // members of a pod have to see that it has ended)
+    let is_seen = !record.spec.remove || record.spec.pod.is_some();
+    if is_seen {
+        forget_run(dirs, &record.id);
+    }
     Report::end(dirs, record);
-    dirs.events.emit(Event { exit_code: Some(exit.code), ..Event::of_container("died", record) });
-    dirs.events.container("cleanup", record);
+    let died = Event { exit_code: Some(exit.code), ..Event::of_container("died", record) };
+    dirs.events.emit_all([died, Event::of_container("cleanup", record)]);
     if record.spec.pod.is_some() && !again {
         let _ = crate::pod::after_exit(dirs, record).inspect_err(|e| log::warn!("{e}"));
     }
-    let lock = record.spec.remove.then(|| Lock::take(dirs, &record.id).ok()).flatten()?;
-    // (somebody else may have started it meanwhile: then it is theirs)
-    if State::observe(dirs, &record.id).is_ok_and(|s| s.is_live()) {
+    if !record.spec.remove {
         return None;
     }
-    let leftover = crate::remove::withdraw(dirs, record, lock).ok();
+    let lock = Lock::take(dirs, &record.id).ok()?;
+    // (somebody else may have started it meanwhile: then it is theirs)
+    if is_seen && State::observe(dirs, &record.id).is_ok_and(|s| s.is_live()) {
+        return None;
+    }
+    let withdrawn = crate::remove::withdraw(dirs, record, lock);
+    let leftover = withdrawn.inspect_err(|_| forget_run(dirs, &record.id)).ok();
     crate::volumes::drop_anonymous(dirs, store, &record.volumes);
     if let Some(image) = record.image.as_ref().filter(|_| record.spec.life.remove_image) {
         let _ = crate::images::remove_unused(store, dirs, &image.id);

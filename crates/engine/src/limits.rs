@@ -167,7 +167,7 @@ pub fn host_rlimits() -> Vec<(String, u64, u64)> {
 
 /// Capabilities that a container may get: all of a new user namespace, else what this process has.
 pub fn own_capabilities(in_user_namespace: bool) -> u64 {
-    let last: u32 = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+    let last: u32 = unroot_sys::path::read_proc("/proc/sys/kernel/cap_last_cap")
         .ok()
         .and_then(|t| t.trim().parse().ok())
         .unwrap_or(40);

@@ -6,7 +6,7 @@ use std::path::Path;
 use unroot_network::files::{Resolv, hosts, resolv_conf};
 use unroot_network::{DNS_FORWARD, HOST_ADDRESS, Mode};
 
-use crate::dirs::write_file;
+use crate::dirs::make_file;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::record::Record;
@@ -29,7 +29,7 @@ pub fn write(
         if taken(path) {
             return Ok(());
         }
-        write_file(&run_dir.join(name), text.as_bytes(), mode)?;
+        make_file(&run_dir.join(name), text.as_bytes(), mode)?;
         own(record, &run_dir.join(name));
         files.push((name.to_string(), path.to_string()));
         Ok(())
@@ -67,7 +67,7 @@ pub fn write(
                 Error::engine(format_args!("finding timezone: open {path}: {}", crate::plan::reason(&e)))
             })?,
         };
-        write_file(&run_dir.join("localtime"), &data, 0o644)?;
+        make_file(&run_dir.join("localtime"), &data, 0o644)?;
         own(record, &run_dir.join("localtime"));
     }
     if let Some(list) = &spec.files.default_mounts {

@@ -113,17 +113,20 @@ fn free_held(run: &RunState) {
     }
 }
 
-/// The files of a container that no longer exists.
+/// The name and the files of a container that no longer exists. (The name is free: whoever wants it finds nobody there.)
 #[derive(Debug)]
 pub struct Leftover {
+    dirs: Dirs,
+    name: String,
+    id: String,
     kept: PathBuf,
-    run: PathBuf,
 }
 
 impl Leftover {
     /// Deletes them.
     pub fn delete(self) -> Result<()> {
-        let run = remove_run(&self.run);
+        release_name(&self.dirs, &self.name, &self.id);
+        let run = remove_run(&self.dirs.run_container(&self.id));
         remove_tree(&self.kept).and(run)
     }
 }
@@ -144,10 +147,9 @@ pub fn withdraw(dirs: &Dirs, record: &Record, lock: Lock) -> Result<Leftover> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         other => other.context(|| format!("rename {}", dir.display()))?,
     }
-    release_name(dirs, &record.name, &record.id);
     lock.release();
     dirs.events.container("remove", record);
-    Ok(Leftover { kept: doomed, run: dirs.run_container(&record.id) })
+    Ok(Leftover { dirs: dirs.clone(), name: record.name.clone(), id: record.id.clone(), kept: doomed })
 }
 
 /// Removes a tree, whatever the modes in it; it is no error if it is not there. The engine has to be in its

@@ -140,8 +140,9 @@ impl Engine {
                 result.map_err(failed)
             },
             |exit| {
-                let next = restarts.get().after(&launch, exit);
-                leftover.set(finish(&launch, exit, restarts.get().count, next.is_some()));
+                let record = launch.record_now();
+                let next = restarts.get().after(&launch, &record, exit);
+                leftover.set(finish(&launch, &record, exit, restarts.get().count, next.is_some()));
                 restarts.set(next?);
                 next.map(|n| n.pause)
             },
@@ -371,6 +372,7 @@ impl Engine {
             filled: settled.filled,
             pod: PodGroup::of(&self.dirs, record)?,
             window: None,
+            run: std::cell::RefCell::default(),
             hooks: Hooks::of(spec, &planned)?,
             record: record.clone(),
             dirs: Dirs { events: self.dirs.events.of_monitor(), ..self.dirs.clone() },
@@ -383,7 +385,7 @@ impl Engine {
             engine_is_host: !namespace.rootless,
             scopes: self.scopes,
             uid: self.user.uid,
-            stop_signal: self.stop_signal(record),
+            stop_signal: self.stop_signal_with(record, &config),
             setgroups: namespace.single_id.is_none(),
             seccomp: seccomp_profile(spec),
             store: self.store.clone(),

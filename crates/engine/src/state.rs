@@ -272,7 +272,7 @@ fn is_being_stopped(dirs: &Dirs, id: &str) -> bool {
 }
 
 fn is_frozen(cgroup: &str) -> bool {
-    fs::read_to_string(format!("{cgroup}/cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+    unroot_sys::path::read_proc(&format!("{cgroup}/cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
 /// Is there while the process waits to be let go.
@@ -300,9 +300,19 @@ pub fn write_run(dirs: &Dirs, id: &str, state: &RunState) -> Result<()> {
 
 /// Records an exit, then says that there is no process.
 pub fn write_exit(dirs: &Dirs, id: &str, exit: &Exit) -> Result<()> {
-    write_json(&dirs.container(id).join("exit.json"), exit)?;
+    record_exit(dirs, id, exit)?;
+    forget_run(dirs, id);
+    Ok(())
+}
+
+/// Records an exit.
+pub fn record_exit(dirs: &Dirs, id: &str, exit: &Exit) -> Result<()> {
+    write_json(&dirs.container(id).join("exit.json"), exit)
+}
+
+/// Says that there is no process.
+pub fn forget_run(dirs: &Dirs, id: &str) {
     for name in ["state.json", STOPPING, "attach.sock", INITIALIZED] {
         let _ = fs::remove_file(dirs.run_container(id).join(name));
     }
-    Ok(())
 }

@@ -3,12 +3,15 @@
 //! The root filesystem is not mounted when this is asked: [`RootView`] looks through its layers as overlayfs would.
 //! What is read is hostile: paths are resolved in the layers by the kernel, without links; files are capped.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fgetxattr, fstat, openat, readlinkat};
+use rustix::io::Errno;
 use unroot_sys::path::openat2;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +23,8 @@ const MAX_FILE: u64 = 8 << 20;
 pub struct RootView {
     layers: Vec<OwnedFd>,
     host_users: String,
+    /// What was read already: who is who is asked more than once.
+    seen: RefCell<HashMap<String, Option<Vec<u8>>>>,
 }
 
 enum Found {
@@ -47,7 +52,11 @@ impl RootView {
         let open = |dir: &PathBuf| {
             openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
         };
-        Self { layers: layers.iter().filter_map(open).collect(), host_users: String::new() }
+        Self {
+            layers: layers.iter().filter_map(open).collect(),
+            host_users: String::new(),
+            seen: RefCell::default(),
+        }
     }
 
     /// With users of the host, who are in its passwd, too (`--hostuser`).
@@ -128,22 +137,25 @@ impl RootView {
 
     /// The text of a regular file, at most eight MiB of it.
     pub fn read(&self, path: &str) -> Option<Vec<u8>> {
-        let (n, path, kind) = self.resolve(path)?;
-        if kind != FileType::RegularFile {
-            return None;
+        let read = || {
+            let mut data = Vec::with_capacity(4096);
+            self.open(path)?.take(MAX_FILE).read_to_end(&mut data).ok().map(|_| data)
+        };
+        self.seen.borrow_mut().entry(path.into()).or_insert_with(read).clone()
+    }
+
+    fn open(&self, path: &str) -> Option<File> {
+        let plain = Path::new(path.trim_start_matches('/'));
+        for layer in &self.layers {
+            match open_regular(layer, plain) {
+                Ok(file) => return Some(file),
+                Err(Errno::NOENT) if matches!(look(layer, plain), Found::Below) => {}
+                // (a link on the way, or the file itself, or what hides it)
+                Err(_) => break,
+            }
         }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = openat2(
-            &self.layers[n],
-            &path,
-            flags,
-            Mode::empty(),
-            ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH,
-        )
-        .ok()?;
-        let mut data = Vec::with_capacity(4096);
-        File::from(file).take(MAX_FILE).read_to_end(&mut data).ok()?;
-        Some(data)
+        let (n, path, _) = self.resolve(path)?;
+        open_regular(&self.layers[n], &path).ok()
     }
 
     /// There is something at a path.
@@ -181,6 +193,17 @@ impl RootView {
     }
 }
 
+/// A regular file, at a path without links.
+fn open_regular(layer: &OwnedFd, path: &Path) -> std::result::Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    let file = openat2(layer, path, flags, Mode::empty(), resolve)?;
+    match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+        FileType::RegularFile => Ok(file.into()),
+        _ => Err(Errno::INVAL),
+    }
+}
+
 /// Components, the last first.
 fn parts(path: &str) -> Vec<String> {
     let mut all: Vec<String> = Path::new(path)
@@ -196,7 +219,6 @@ fn parts(path: &str) -> Vec<String> {
 }
 
 fn look(layer: &OwnedFd, path: &Path) -> Found {
-    use rustix::io::Errno;
     let open = |path: &Path| {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat2(layer, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH).or_else(

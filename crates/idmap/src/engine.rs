@@ -1,27 +1,29 @@
 //! The engine's own user namespace: what makes an ordinary user's engine able to hold several ids.
 //!
-//! Rootless, the process (which has one thread) unshares its user namespace. Two children, forked before that,
-//! wait for it and then become newuidmap(1) and newgidmap(1), side by side; they are the only programs with host
-//! privileges that ever run. Id 0 inside is the user; the subordinate ranges follow from 1 on. The map is read
-//! back: one that is not the one asked for is an error. From then on the code is the same as for root.
+//! Rootless, a child that does nothing is born into a new user namespace, and newuidmap(1) and newgidmap(1) write its
+//! map, side by side; they are the only programs with host privileges that ever run. All that takes as long as the rest
+//! of a command, so it may begin before it is needed ([`prepare`]). The process (which has one thread) joins the
+//! namespace, and the child ends. Id 0 inside is the user; the subordinate ranges follow from 1 on. The map is read back:
+//! one that is not the one asked for is an error. From then on the code is the same as for root.
 //!
-//! Nothing is kept for the next command: no pause process, no file that could be stale.
+//! No process is kept for the next command; the namespace may be (see `kept`).
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 
-use unroot_sys::ns::unshare;
-use unroot_sys::process::{Fork, Namespace, Strings, execve, exit_now, fork, set_gid, set_uid};
+use unroot_sys::beside::Child;
+use unroot_sys::ns::{setns, unshare};
+use unroot_sys::process::{Namespace, Strings, set_gid, set_uid};
 
 use crate::observe::maps_of;
-use crate::{Error, Extent, IdMap, IdMaps, SubIds, names};
+use crate::{Error, Extent, IdMap, IdMaps, SubIds, kept, names};
 
 /// Who runs the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +83,7 @@ impl EngineUser {
 }
 
 fn is_initial_map() -> bool {
-    fs::read_to_string("/proc/self/uid_map")
+    unroot_sys::path::read_proc("/proc/self/uid_map")
         .is_ok_and(|text| text.split_whitespace().collect::<Vec<_>>() == ["0", "0", "4294967295"])
 }
 
@@ -96,13 +98,21 @@ pub struct EngineNamespace {
     pub maps: IdMaps,
     /// It has only one id: there were no subordinate ranges, or nothing to apply them with.
     pub single_id: Option<String>,
+    /// This process has made it, or found it by a process that is in it: it may be kept.
+    #[serde(skip)]
+    pub unkept: bool,
 }
 
 /// Enters the engine's user namespace. For root, and where we are in it already, there is nothing to do.
 ///
 /// `existing` are processes of this user's that may live in such a namespace, a container's monitor: the first one
-/// whose map is the one that would be made is joined, so that containers share their namespace.
-pub fn enter(user: &EngineUser, existing: impl IntoIterator<Item = u32>) -> Result<EngineNamespace, Error> {
+/// whose map is the one that would be made is joined, so that containers share their namespace. Before them all comes
+/// the one that is `kept`.
+pub fn enter(
+    user: &EngineUser,
+    kept: Option<&Path>,
+    existing: impl IntoIterator<Item = u32>,
+) -> Result<EngineNamespace, Error> {
     let effective = rustix::process::geteuid().as_raw();
     if effective == 0 {
         let maps = maps_of("self")?;
@@ -111,22 +121,25 @@ pub fn enter(user: &EngineUser, existing: impl IntoIterator<Item = u32>) -> Resu
             rootless: user.is_rootless(),
             maps,
             single_id: None,
+            unkept: false,
         });
     }
-    let subids = SubIds::of(&user.name, user.uid)?;
-    if let Some(namespace) = join_existing(user, &subids, existing) {
-        return Ok(namespace);
-    }
-    let (wanted, single_id) = match reason_for_one_id(&subids, user) {
-        Some(reason) => (single_map(user), Some(reason)),
-        None => (full_map(user, &subids)?, None),
+    let coming = COMING.lock().ok().and_then(|mut coming| coming.take());
+    let (wanted, single_id) = match &coming {
+        Some(coming) => (coming.wanted.clone(), None),
+        None => maps_for(user)?,
     };
-    match single_id {
-        None => unshare_mapped(&wanted)?,
-        Some(_) => unshare_single(&wanted, user)?,
+    let is_kept = single_id.is_none() && coming.is_none() && kept.is_some_and(|f| kept::join(f, &wanted));
+    let is_new = !is_kept && !join_existing(&wanted, existing);
+    match (&single_id, coming) {
+        _ if !is_new => {}
+        (Some(_), _) => unshare_single(&wanted, user)?,
+        (None, Some(coming)) => coming.join()?,
+        (None, None) => Coming::begin(&wanted)?.join()?,
     }
     let maps = maps_of("self")?;
     if maps != wanted {
+        kept.into_iter().for_each(kept::forget);
         return Err(Error::Invalid(format!(
             "the user namespace has not the map that was asked for: uid {:?}, not {:?}; gid {:?}, not {:?}",
             maps.uid, wanted.uid, maps.gid, wanted.gid
@@ -134,28 +147,37 @@ pub fn enter(user: &EngineUser, existing: impl IntoIterator<Item = u32>) -> Resu
     }
     set_gid(0)?;
     set_uid(0)?;
-    Ok(EngineNamespace { user: user.clone(), rootless: true, maps, single_id })
+    Ok(EngineNamespace { user: user.clone(), rootless: true, maps, single_id, unkept: !is_kept })
 }
 
-/// The namespace of a process, if it is the one that would be made today.
-fn join_existing(
-    user: &EngineUser,
-    subids: &SubIds,
-    existing: impl IntoIterator<Item = u32>,
-) -> Option<EngineNamespace> {
-    use std::os::fd::AsFd as _;
-    let single = reason_for_one_id(subids, user);
-    let wanted = if single.is_some() { single_map(user) } else { full_map(user, subids).ok()? };
-    for pid in existing {
-        let Ok(file) = fs::File::open(format!("/proc/{pid}/ns/user")) else { continue };
-        if maps_of(&pid.to_string()).ok().as_ref() != Some(&wanted) {
-            continue;
-        }
-        unroot_sys::ns::setns(file.as_fd(), [Namespace::User].into_iter().collect()).ok()?;
-        set_gid(0).and_then(|()| set_uid(0)).ok()?;
-        return Some(EngineNamespace { user: user.clone(), rootless: true, maps: wanted, single_id: single });
+/// Begins to make the user namespace that [`enter`] will enter, unless this process has one already. What cannot be
+/// made is left to `enter`, which says why.
+pub fn prepare(user: &EngineUser) {
+    if rustix::process::geteuid().is_root() {
+        return;
     }
-    None
+    let Ok((wanted, None)) = maps_for(user) else { return };
+    if let (Ok(begun), Ok(mut coming)) = (Coming::begin(&wanted), COMING.lock()) {
+        *coming = Some(begun);
+    }
+}
+
+/// The map that the engine of a user has, and the reason if it is of one id.
+fn maps_for(user: &EngineUser) -> Result<(IdMaps, Option<String>), Error> {
+    let subids = SubIds::of(&user.name, user.uid)?;
+    Ok(match reason_for_one_id(&subids, user) {
+        Some(reason) => (single_map(user), Some(reason)),
+        None => (full_map(user, &subids)?, None),
+    })
+}
+
+/// Joins the namespace of a process, if it is the one that would be made today.
+fn join_existing(wanted: &IdMaps, existing: impl IntoIterator<Item = u32>) -> bool {
+    existing.into_iter().any(|pid| {
+        let Ok(file) = fs::File::open(format!("/proc/{pid}/ns/user")) else { return false };
+        maps_of(&pid.to_string()).is_ok_and(|maps| maps == *wanted)
+            && setns(file.as_fd(), [Namespace::User].into_iter().collect()).is_ok()
+    })
 }
 
 /// Where a program is; only its name is asked for, in the directories that hold such helpers too.
@@ -234,13 +256,9 @@ pub fn cure_of_missing_ranges(name: &str, count: u64) -> String {
 
 /// The maps that this user's engine has, inside -> host, as the files say; nothing is entered.
 pub fn planned_maps(user: &EngineUser) -> Result<IdMaps, Error> {
-    if !user.is_rootless() {
-        return Ok(IdMaps::identity());
-    }
-    let subids = SubIds::of(&user.name, user.uid)?;
-    match reason_for_one_id(&subids, user) {
-        Some(_) => Ok(single_map(user)),
-        None => full_map(user, &subids),
+    match user.is_rootless() {
+        true => maps_for(user).map(|(maps, _)| maps),
+        false => Ok(IdMaps::identity()),
     }
 }
 
@@ -262,82 +280,64 @@ fn full_map(user: &EngineUser, subids: &SubIds) -> Result<IdMaps, Error> {
     Ok(IdMaps { uid: of(user.uid, &subids.uid)?, gid: of(user.gid, &subids.gid)? })
 }
 
-/// A child that waits for the word, then becomes a helper that writes our map.
+/// A user namespace that is being made, while this process does other things.
+struct Coming {
+    wanted: IdMaps,
+    /// Is in it until somebody else is.
+    holder: Child,
+    helpers: [Helper; 2],
+}
+
+static COMING: Mutex<Option<Coming>> = Mutex::new(None);
+
+impl Coming {
+    fn begin(wanted: &IdMaps) -> Result<Self, Error> {
+        let holder = Child::waiting([Namespace::User].into_iter().collect()).map_err(refused_namespace)?;
+        let helpers = [
+            Helper::start("newuidmap", holder.pid, &wanted.uid)?,
+            Helper::start("newgidmap", holder.pid, &wanted.gid)?,
+        ];
+        Ok(Self { wanted: wanted.clone(), holder, helpers })
+    }
+
+    fn join(self) -> Result<(), Error> {
+        let failures: Vec<String> = self.helpers.into_iter().filter_map(|h| h.finish().err()).collect();
+        if !failures.is_empty() {
+            return Err(refused_map(&failures.join("; "), &self.wanted));
+        }
+        setns(self.holder.pidfd.as_fd(), [Namespace::User].into_iter().collect()).map_err(refused_namespace)
+    }
+}
+
+/// A program that writes one of the maps.
 struct Helper {
     name: &'static str,
-    pid: u32,
-    go: OwnedFd,
+    child: Child,
     errors: OwnedFd,
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
-    pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::Syscall(unroot_sys::SyscallError::new("pipe2", e)))
-}
-
 impl Helper {
-    fn start(name: &'static str, map: &IdMap) -> Result<Self, Error> {
+    fn start(name: &'static str, target: u32, map: &IdMap) -> Result<Self, Error> {
         let program = find_program(name).ok_or_else(|| Error::Invalid(format!("{name} is not installed")))?;
-        let path = std::ffi::CString::new(program.into_os_string().into_encoded_bytes())
-            .map_err(|_| Error::Invalid(format!("{name}: a path with a NUL byte")))?;
-        let mut arguments = vec![name.to_string(), rustix::process::getpid().as_raw_nonzero().to_string()];
+        let mut arguments = vec![name.to_string(), target.to_string()];
         for e in map.extents() {
             arguments.extend([e.inside, e.outside, e.length].map(|n| n.to_string()));
         }
-        let arguments = Strings::new(&arguments)?;
-        let env = Strings::new(Vec::<&str>::new())?;
-        let (ready, go) = pipe()?;
-        let (errors, stderr) = pipe()?;
-        match fork()? {
-            Fork::Parent(child) => Ok(Self { name, pid: child.pid, go, errors }),
-            Fork::Child => {
-                drop(go);
-                let mut byte = [0];
-                let told = rustix::io::read(&ready, &mut byte) == Ok(1);
-                if !told || rustix::stdio::dup2_stderr(&stderr).is_err() {
-                    exit_now(126);
-                }
-                let errno = execve(&path, &arguments, &env);
-                let _ = writeln!(std::io::stderr(), "exec {}: {errno}", path.to_string_lossy());
-                exit_now(127)
-            }
-        }
-    }
-
-    fn go(&self) -> Result<(), Error> {
-        rustix::io::write(&self.go, b"g").map(drop).map_err(|e| Error::Invalid(format!("{}: {e}", self.name)))
+        let (errors, stderr) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|e| unroot_sys::SyscallError::new("pipe2", e))?;
+        let child = Child::program(&program, Strings::new(&arguments)?, stderr.as_fd())?;
+        Ok(Self { name, child, errors })
     }
 
     fn finish(self) -> Result<(), String> {
-        let Self { name, pid, go, errors } = self;
-        drop(go);
-        let pid = rustix::process::Pid::from_raw(pid.cast_signed());
-        let status = loop {
-            match waitpid(pid, WaitOptions::empty()) {
-                Err(Errno::INTR) => {}
-                other => break other,
-            }
-        };
-        let ended_well = matches!(&status, Ok(Some((_, status))) if status.exit_status() == Some(0));
-        if ended_well {
+        let Self { name, child, errors } = self;
+        if child.wait().and_then(|status| status.exit_status()) == Some(0) {
             return Ok(());
         }
         let mut said = String::new();
-        // (the write end is ours too, but for the fork: it closes with the helper)
-        rustix::fs::fcntl_setfl(&errors, rustix::fs::OFlags::NONBLOCK).ok();
         let _ = fs::File::from(errors).take(4096).read_to_string(&mut said);
         Err(format!("{name}: {}", if said.is_empty() { "ended without a word" } else { said.trim() }))
     }
-}
-
-fn unshare_mapped(wanted: &IdMaps) -> Result<(), Error> {
-    let uid = Helper::start("newuidmap", &wanted.uid)?;
-    let gid = Helper::start("newgidmap", &wanted.gid)?;
-    unshare([Namespace::User].into_iter().collect()).map_err(refused_namespace)?;
-    uid.go()?;
-    gid.go()?;
-    let results = [uid.finish(), gid.finish()];
-    let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
-    if failures.is_empty() { Ok(()) } else { Err(refused_map(&failures.join("; "), wanted)) }
 }
 
 fn unshare_single(wanted: &IdMaps, user: &EngineUser) -> Result<(), Error> {

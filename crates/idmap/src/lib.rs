@@ -3,6 +3,7 @@
 
 mod auto;
 pub mod engine;
+pub mod kept;
 mod lines;
 pub mod map;
 pub mod mode;
@@ -13,7 +14,7 @@ pub mod space;
 pub mod subids;
 
 pub use auto::{Holder, IdNeed};
-pub use engine::{EngineNamespace, EngineUser, enter};
+pub use engine::{EngineNamespace, EngineUser, enter, prepare};
 pub use map::{Extent, IdMap, IdMaps};
 pub use mode::{ContainerUserns, MapRequest, UsernsMode, container_userns};
 pub use ranges::Ranges;

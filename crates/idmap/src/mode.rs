@@ -242,6 +242,7 @@ mod tests {
             rootless: true,
             maps: IdMaps { uid: map.clone(), gid: map },
             single_id: None,
+            unkept: false,
         }
     }
 

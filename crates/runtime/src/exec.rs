@@ -55,14 +55,14 @@ pub struct Running {
 pub fn spawn(request: &Request<'_>, stdio: Stdio) -> Result<Running, Error> {
     check_user(&request.process.user, &observe::maps_of(&request.init.to_string())?)?;
     let join = differing(request.init);
-    let setgroups = std::fs::read_to_string(format!("/proc/{}/setgroups", request.init))
+    let setgroups = unroot_sys::path::read_proc(&format!("/proc/{}/setgroups", request.init))
         .is_ok_and(|t| t.trim() == "allow");
     let filter = seccomp::compile(request.seccomp, &request.process.capabilities)?;
     let mut ready = Ready::new(request.process, filter, request.preserved_fds, setgroups)?;
     if request.survives {
         ready = ready.surviving_parent();
     }
-    let last_cap = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+    let last_cap = unroot_sys::path::read_proc("/proc/sys/kernel/cap_last_cap")
         .ok()
         .and_then(|t| t.trim().parse().ok())
         .unwrap_or(40);

@@ -335,6 +335,19 @@ const MOST_LINKS: usize = 40;
 
 /// Makes what is missing of a path. Where a link on the way leads to nothing, that is the path to be made instead.
 fn make_missing(root: &OwnedFd, path: &Path, is_dir: bool) -> Result<Option<PathBuf>, SyscallError> {
+    let make = |parent: &OwnedFd, name: &std::ffi::OsStr, is_dir: bool| match is_dir {
+        true => mkdirat(parent, name, Mode::from_raw_mode(0o755)),
+        false => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+        }
+    };
+    // most often the last part alone is missing
+    if let (Some(Component::Normal(name)), Some(parent)) = (path.components().next_back(), path.parent())
+        && open_in(root, &parent.to_string_lossy()).is_ok_and(|parent| make(&parent, name, is_dir).is_ok())
+    {
+        return Ok(None);
+    }
     let mut parts = path.components().peekable();
     let mut made = PathBuf::new();
     while let Some(part) = parts.next() {
@@ -346,13 +359,7 @@ fn make_missing(root: &OwnedFd, path: &Path, is_dir: bool) -> Result<Option<Path
         let parent = open_in(root, &made.to_string_lossy())?;
         let before = made.clone();
         made.push(name);
-        let done = if parts.peek().is_some() || is_dir {
-            mkdirat(&parent, name, Mode::from_raw_mode(0o755))
-        } else {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
-        };
-        match done {
+        match make(&parent, name, parts.peek().is_some() || is_dir) {
             Ok(()) => {}
             Err(Errno::EXIST) => match open_in(root, &made.to_string_lossy()) {
                 Err(e) if e.errno == Errno::NOENT => {
@@ -381,15 +388,16 @@ pub fn mask(root: &OwnedFd, paths: &[String]) -> Result<(), SyscallError> {
         };
         let is_dir = rustix::fs::fstat(&target)
             .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Directory);
-        let cover = if is_dir {
-            if empty.is_none() {
-                empty = Some(empty_directory()?);
-            }
-            copy_of(empty.as_ref().expect("made above"))?
-        } else {
-            clone_tree(Path::new("/dev/null"), false)?
+        let cover = match (is_dir, &empty) {
+            (true, None) => empty_directory()?,
+            (true, Some(empty)) => copy_of(empty)?,
+            (false, _) => clone_tree(Path::new("/dev/null"), false)?,
         };
         attach(&cover, &target, &format!("mask {path}"))?;
+        if is_dir {
+            // (the one that is in place: to give one up that is not makes the kernel wait for all its readers)
+            empty = Some(cover);
+        }
     }
     Ok(())
 }
@@ -404,10 +412,7 @@ fn empty_directory() -> Result<OwnedFd, SyscallError> {
 fn copy_of(mount: &OwnedFd) -> Result<OwnedFd, SyscallError> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    // (a detached mount can be cloned by newer kernels only; then a second one is made)
-    open_tree(mount.as_fd(), "", flags)
-        .or_else(|_| empty_directory().map_err(|e| e.errno))
-        .map_err(|e| SyscallError::new("open_tree(mask)", e))
+    open_tree(mount.as_fd(), "", flags).map_err(|e| SyscallError::new("open_tree(mask)", e))
 }
 
 /// Makes paths read-only, with what is mounted below.

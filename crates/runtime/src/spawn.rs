@@ -410,7 +410,10 @@ fn own_stdio(uid: u32) {
 }
 
 fn last_capability() -> u32 {
-    fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok().and_then(|t| t.trim().parse().ok()).unwrap_or(40)
+    unroot_sys::path::read_proc("/proc/sys/kernel/cap_last_cap")
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        .unwrap_or(40)
 }
 
 /// Rule 4: an id that the container's map lacks is refused with three numbers.

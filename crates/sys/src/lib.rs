@@ -1,9 +1,11 @@
 //! Safe calls for what rustix lacks: clone3, execve, the nsfs ioctls, signal masks, seccomp. The only unsafe code
 //! of unroot is in this crate; each block says why it is sound.
 
+pub mod beside;
 pub mod bpf;
 pub mod capability;
 pub mod error;
+pub mod keep;
 pub mod memory;
 pub mod mount;
 pub mod mountinfo;

@@ -172,7 +172,7 @@ fn clone_with(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> R
 }
 
 /// Arguments of an execve, made ready.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Strings {
     owned: Vec<CString>,
 }
@@ -186,7 +186,7 @@ impl Strings {
             .map_err(|_| SyscallError::new("execve: a text with a NUL byte", Errno::INVAL))
     }
 
-    fn pointers(&self) -> Vec<*const libc::c_char> {
+    pub(crate) fn pointers(&self) -> Vec<*const libc::c_char> {
         self.owned.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
     }
 }

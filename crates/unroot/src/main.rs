@@ -342,6 +342,11 @@ fn run_verb(global: &Args, words: &[String]) -> Outcome {
         };
     };
     let path = words[..used].join(" ");
+    if matches!(verb.names[0], "run" | "create") {
+        // (what it takes goes on while the rest of the words is looked at)
+        let Global { root, run, .. } = Global::of(global);
+        let _ = Engine::open(root, run).map(|engine| engine.prepare());
+    }
     let own = (verb.flags)();
     let flags: Vec<Flag> = own.iter().copied().chain(inherited(&own)).collect();
     let see =

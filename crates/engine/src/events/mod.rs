@@ -208,25 +208,33 @@ impl Log {
     }
 
     /// Writes an event, signed.
-    pub fn emit(&self, mut event: Event) {
+    pub fn emit(&self, event: Event) {
+        self.emit_all([event]);
+    }
+
+    /// Writes events that belong together, one after the other.
+    pub fn emit_all(&self, events: impl IntoIterator<Item = Event>) {
         let Some(path) = &self.path else { return };
-        event.by = Some(Who { monitor: self.by_monitor, ..self.who().clone() });
-        if let Err(e) = self.append(path, &event.line()) {
+        let by = Some(Who { monitor: self.by_monitor, ..self.who().clone() });
+        let lines = events.into_iter().flat_map(|event| Event { by: by.clone(), ..event }.line());
+        if let Err(e) = self.append(path, &lines.collect::<Vec<u8>>()) {
             log::warn!("events: write {}: {e}", path.display());
         }
     }
 
-    fn append(&self, path: &Path, line: &[u8]) -> io::Result<()> {
-        if self.max_size != 0 && fs::metadata(path).is_ok_and(|m| m.len() + line.len() as u64 > self.max_size)
-        {
-            // (what could not be rotated now will be at the next event)
-            let _ = rotate(path, self.max_size, line.len() as u64);
-        }
+    fn append(&self, path: &Path, lines: &[u8]) -> io::Result<()> {
+        let mut rotates = self.max_size != 0;
         for _ in 0..100 {
             let mut file = open(path)?;
             lock_shared(&file);
-            if is_current(&file, path) {
-                return file.write_all(line);
+            let size = file.metadata()?.len();
+            if rotates && size + lines.len() as u64 > self.max_size {
+                drop(file);
+                // (what could not be rotated now will be at the next event)
+                let _ = rotate(path, self.max_size, lines.len() as u64);
+                rotates = false;
+            } else if is_current(&file, path) {
+                return file.write_all(lines);
             }
         }
         Err(io::Error::other("it is replaced again and again"))

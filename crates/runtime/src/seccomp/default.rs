@@ -4,9 +4,7 @@
 //! userfaultfd, bpf, perf, keyrings, modules, clocks, and calls that name no object of this container. A call
 //! newer than this list is answered with ENOSYS, so that C libraries fall back.
 
-use std::collections::BTreeMap;
-
-use super::{ALLOW, Compare, Condition, ERRNO, Rule, Rules};
+use super::{ALLOW, Calls, Compare, Condition, ERRNO, Rule, Rules};
 use unroot_sys::capability;
 
 const EPERM: u32 = ERRNO | 1;
@@ -95,19 +93,26 @@ const NAMESPACES: u64 = 0x7e02_0000;
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const AF_VSOCK: u64 = 40;
 
+const fn always(action: u32) -> Rule {
+    Rule { conditions: Vec::new(), action }
+}
+
+static PERMIT: &[Rule] = &[always(ALLOW)];
+static DENY: &[Rule] = &[always(EPERM)];
+static UNKNOWN: &[Rule] = &[always(ENOSYS)];
+
 /// The rules for a process whose bounding set is this.
 pub fn rules(capabilities: u64) -> Rules {
-    let mut calls: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
-    let always = |action| vec![Rule { conditions: Vec::new(), action }];
+    let mut calls = Calls::new();
     for name in DENIED.split_whitespace() {
-        calls.insert(name.into(), always(EPERM));
+        calls.insert(name.into(), DENY.into());
     }
     for name in
         [FILES, WAITING, MEMORY, PROCESSES, MESSAGES].iter().flat_map(|group| group.split_whitespace())
     {
         // (a trailing underscore keeps a call in its group for the reader, though a capability gates it)
         if !name.ends_with('_') {
-            calls.insert(name.into(), always(ALLOW));
+            calls.insert(name.into(), PERMIT.into());
         }
     }
     let one = |argument, compare, value, action| Rule {
@@ -116,21 +121,21 @@ pub fn rules(capabilities: u64) -> Rules {
     };
     calls.insert(
         "socket".into(),
-        vec![one(0, Compare::NotEqual, AF_VSOCK, ALLOW), one(0, Compare::Equal, AF_VSOCK, EPERM)],
+        vec![one(0, Compare::NotEqual, AF_VSOCK, ALLOW), one(0, Compare::Equal, AF_VSOCK, EPERM)].into(),
     );
     let personality = PERSONALITIES.map(|value| one(0, Compare::Equal, value, ALLOW));
-    calls.insert("personality".into(), personality.into_iter().chain(always(EPERM)).collect());
+    calls.insert("personality".into(), personality.into_iter().chain(DENY.iter().cloned()).collect());
     let clone = vec![
         one(0, Compare::MaskedEqual(NAMESPACES), 0, ALLOW),
         Rule { conditions: Vec::new(), action: EPERM },
     ];
-    calls.insert("clone".into(), clone);
-    calls.insert("clone3".into(), always(ENOSYS));
+    calls.insert("clone".into(), clone.into());
+    calls.insert("clone3".into(), UNKNOWN.into());
     for (capability, names) in BY_CAPABILITY {
         let number =
             capability::NAMES.iter().position(|known| known == capability).expect("a known capability");
         if capabilities & (1 << number) != 0 {
-            calls.extend(names.split_whitespace().map(|name| (name.to_string(), always(ALLOW))));
+            calls.extend(names.split_whitespace().map(|name| (name.into(), PERMIT.into())));
         }
     }
     Rules { default: ENOSYS, calls, compat: true }

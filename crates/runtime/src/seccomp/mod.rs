@@ -8,7 +8,8 @@
 mod default;
 mod profile;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use unroot_sys::seccomp::Instruction;
@@ -77,13 +78,16 @@ pub struct Rule {
     pub action: Action,
 }
 
+/// Rules by name of a call.
+pub type Calls = BTreeMap<Cow<'static, str>, Cow<'static, [Rule]>>;
+
 /// Rules by name of the call; the first that holds decides.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Of calls without a rule, or none of whose rules holds.
     pub default: Action,
     /// By name.
-    pub calls: BTreeMap<String, Vec<Rule>>,
+    pub calls: Calls,
     /// Programs of the 32-bit architecture may run, too.
     pub compat: bool,
 }
@@ -122,18 +126,20 @@ const COMPAT: u32 = 0x4000_0003;
 #[cfg(target_arch = "aarch64")]
 const COMPAT: u32 = 0x4000_0028;
 
-#[cfg(target_arch = "x86_64")]
-fn compat_number(name: &str) -> Option<u32> {
-    name.parse::<syscalls::x86::Sysno>().ok().map(|n| n.id() as u32)
-}
-
 #[cfg(target_arch = "aarch64")]
-fn compat_number(name: &str) -> Option<u32> {
-    name.parse::<syscalls::arm::Sysno>().ok().map(|n| n.id() as u32)
+use syscalls::arm::Sysno as CompatSysno;
+#[cfg(target_arch = "x86_64")]
+use syscalls::x86::Sysno as CompatSysno;
+
+/// Numbers of calls by name. (A table, since to parse a name compares it with every other one.)
+type Numbers = HashMap<&'static str, u32>;
+
+fn compat_numbers() -> Numbers {
+    CompatSysno::iter().map(|n| (n.name(), n.id() as u32)).collect()
 }
 
-fn native_number(name: &str) -> Option<u32> {
-    name.parse::<syscalls::Sysno>().ok().map(|n| n.id() as u32)
+fn native_numbers() -> Numbers {
+    syscalls::Sysno::iter().map(|n| (n.name(), n.id() as u32)).collect()
 }
 
 /// The bit of x32's call numbers (`__X32_SYSCALL_BIT`).
@@ -156,9 +162,9 @@ fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
 
 /// The whole program.
 pub fn assemble(rules: &Rules) -> Vec<Instruction> {
-    let native = section(rules, native_number);
+    let native = section(rules, &native_numbers());
     let compat = if rules.compat {
-        section(rules, compat_number)
+        section(rules, &compat_numbers())
     } else {
         vec![instruction(RETURN, 0, 0, KILL_PROCESS)]
     };
@@ -180,9 +186,9 @@ struct Range<'a> {
     rules: &'a [Rule],
 }
 
-fn section(rules: &Rules, number: impl Fn(&str) -> Option<u32>) -> Vec<Instruction> {
+fn section(rules: &Rules, numbers: &Numbers) -> Vec<Instruction> {
     let numbered: BTreeMap<u32, &[Rule]> =
-        rules.calls.iter().filter_map(|(name, rules)| Some((number(name)?, &rules[..]))).collect();
+        rules.calls.iter().filter_map(|(name, rules)| Some((*numbers.get(&name[..])?, &rules[..]))).collect();
     let mut ranges: Vec<Range<'_>> = vec![Range { first: 0, rules: &[] }];
     let mut next = 0;
     for (number, rules) in numbered {
@@ -356,16 +362,15 @@ mod tests {
                 let rules = Rules {
                     default: ERRNO | 1,
                     calls: [(
-                        "read".to_string(),
-                        vec![Rule { conditions: vec![condition, condition], action: ALLOW }],
+                        "read".into(),
+                        vec![Rule { conditions: vec![condition, condition], action: ALLOW }].into(),
                     )]
                     .into(),
                     compat: false,
                 };
                 let program = assemble(&rules);
                 for argument in values {
-                    let got =
-                        run(&program, NATIVE, native_number("read").unwrap(), [0, argument, 0, 0, 0, 0]);
+                    let got = run(&program, NATIVE, native_numbers()["read"], [0, argument, 0, 0, 0, 0]);
                     assert_eq!(
                         got == ALLOW,
                         meaning(argument, value),
@@ -377,7 +382,7 @@ mod tests {
     }
 
     fn decide(program: &[Instruction], name: &str, arguments: [u64; 6]) -> u32 {
-        run(program, NATIVE, native_number(name).unwrap(), arguments)
+        run(program, NATIVE, native_numbers()[name], arguments)
     }
 
     #[test]
@@ -465,7 +470,7 @@ mod tests {
         let program = assemble(&profile::parse(open, 0).unwrap());
         assert_eq!(decide(&program, "mount", [0; 6]), ERRNO | 1);
         assert_eq!(decide(&program, "read", [0; 6]), ALLOW);
-        let by_x32 = X32 | native_number("mount").unwrap();
+        let by_x32 = X32 | native_numbers()["mount"];
         assert_eq!(run(&program, NATIVE, by_x32, [0; 6]), ENOSYS, "not a way round a rule");
         for broken in [&b"{"[..], br#"{"defaultAction":"SCMP_ACT_NOSUCH"}"#] {
             assert!(profile::parse(broken, 0).is_err());

@@ -81,11 +81,11 @@ pub fn parse(text: &[u8], capabilities: u64) -> Result<Rules, String> {
             action: action(&entry.action, entry.errno_ret)?,
         };
         for name in entry.names.iter().chain(&entry.name) {
-            rules.calls.entry(name.clone()).or_default().push(rule.clone());
+            rules.calls.entry(name.clone().into()).or_default().to_mut().push(rule.clone());
         }
     }
     // a rule without conditions decides only after those that have some
-    rules.calls.values_mut().for_each(|all| all.sort_by_key(|rule| rule.conditions.is_empty()));
+    rules.calls.values_mut().for_each(|all| all.to_mut().sort_by_key(|rule| rule.conditions.is_empty()));
     Ok(rules)
 }
 

@@ -49,6 +49,7 @@ fn run(global: &Global, args: &Args) -> Outcome {
     }
     engine.enter()?;
     let dirs = &engine.dirs;
+    dirs.userns.iter().filter(|file| file.starts_with(&dirs.run)).for_each(|f| unroot_idmap::kept::forget(f));
     for dir in [&dirs.root, &dirs.kept, &dirs.run] {
         clear(dir)?;
     }

@@ -193,3 +193,59 @@ fn processes_with(mark: &str) -> Vec<(u32, String)> {
         .map(|(_, _, uid, name)| (uid, name))
         .collect()
 }
+
+/// The engine's user namespace is found again by the next command, with no process in between; where the kernel cannot,
+/// there is a new one.
+#[test]
+fn the_namespace_is_kept_without_a_process() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if is_root() {
+        return;
+    }
+    let host = Host::new();
+    let session = host.path("session");
+    fs::create_dir(&session).unwrap();
+    fs::set_permissions(&session, fs::Permissions::from_mode(0o700)).unwrap();
+    let root = host.path("root").to_string_lossy().into_owned();
+    let unroot = |args: &[&str]| {
+        let mut command = std::process::Command::new(crate::host::binary());
+        command.args(["--root", &root]).args(args).env("XDG_RUNTIME_DIR", &session);
+        host.run(&mut command)
+    };
+    let script = "cat /proc/self/uid_map; stat -Lc %i /proc/self/ns/user";
+    let look = || unroot(&["run", "--rm", "--network=none", IMAGE, "sh", "-c", script]).ok();
+    let processes = || {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let words = entries.filter_map(|e| fs::read_to_string(e.path().join("cmdline")).ok());
+        words.filter(|words| words.split('\0').any(|word| word == root)).count()
+    };
+    let first = look();
+    let begun = std::time::Instant::now();
+    while processes() > 0 {
+        assert!(begun.elapsed().as_secs() < 20, "a process is left");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let second = look();
+    if rustix::system::uname().release().to_bytes().starts_with(b"6.18.") {
+        assert_eq!(first, second);
+    }
+    let file = session.join("unroot/userns");
+    let segments = || fs::read_to_string("/proc/sysvipc/shm").unwrap().lines().count();
+    let (told, before) = (fs::read_to_string(&file).unwrap(), segments());
+    // ranges that are others by now, another boot, another kernel, nonsense
+    for wrong in [
+        told.replace("uid 1 ", "uid 2 "),
+        told.replace("boot ", "boot x"),
+        told.lines().filter(|l| !l.starts_with("handle")).collect::<Vec<_>>().join("\n"),
+        "nonsense".into(),
+    ] {
+        fs::write(&file, &wrong).unwrap();
+        let third = look();
+        assert_eq!(third.lines().next(), first.lines().next(), "{wrong}");
+        assert_ne!(third, first, "{wrong}");
+    }
+    fs::write(&file, &told).unwrap();
+    unroot(&["system", "reset", "-f"]).ok();
+    assert!(!file.exists());
+    assert!(segments() < before + 3, "what kept a namespace is left");
+}
