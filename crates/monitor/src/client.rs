@@ -27,6 +27,8 @@ pub struct Client {
     sent: usize,
     incoming: Vec<u8>,
     progress: Instant,
+    /// What is sent arrives.
+    hears: bool,
     /// It is gone.
     pub gone: bool,
 }
@@ -56,6 +58,7 @@ impl Client {
             sent: 0,
             incoming: Vec::new(),
             progress: Instant::now(),
+            hears: true,
             gone: false,
         }
     }
@@ -80,7 +83,9 @@ impl Client {
         if !self.has_output() {
             self.progress = Instant::now();
         }
-        frame::push(&mut self.out, kind, data);
+        if self.hears {
+            frame::push(&mut self.out, kind, data);
+        }
     }
 
     /// Sends as much as it takes.
@@ -93,9 +98,10 @@ impl Client {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
+                // (what it said before it went is there to be read)
                 Err(_) => {
-                    self.gone = true;
-                    return;
+                    self.hears = false;
+                    break;
                 }
             }
         }
