@@ -94,7 +94,7 @@ fn ids_that_are_none() {
         host.sh(&["-u", user], "id").fails(126, "4294967295 of the container has no id on the host");
     }
     if !crate::host::is_root() {
-        host.unroot(["exec", "-u", "99999999", "c", "id"]).fails(126, "longer range in /etc/subuid");
+        host.unroot(["exec", "-u", "99999999", "c", "id"]).fails(126, "usermod --add-subuids");
     }
 }
 
