@@ -390,12 +390,17 @@ impl Store {
             let files = [("manifest.json", manifest), ("config.json", config), ("image.json", &record)];
             self.publish(&id, &files, names)?;
         }
-        self.add_digest(&id, &digest(manifest))?;
-        for name in names {
-            self.tag(&id, name)?;
-        }
-        self.image_by_id(&id)?
-            .ok_or_else(|| Error::Invalid(format!("image {id} was removed as it was stored")))
+        let named = self
+            .add_digest(&id, &digest(manifest))
+            .and_then(|()| names.iter().try_for_each(|name| self.tag(&id, name)));
+        let image = self.image_by_id(&id)?;
+        named.and(image.ok_or_else(|| Error::Invalid(String::new()))).map_err(|error| {
+            // (whoever removes images looks at names, and may have seen this one at once)
+            match self.has_image(&id) {
+                true => error,
+                false => Error::Invalid(format!("image {id} was removed as it was stored")),
+            }
+        })
     }
 
     /// Makes the directory of an image by one rename.

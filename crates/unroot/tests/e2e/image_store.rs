@@ -241,7 +241,10 @@ fn all_at_once() {
         let children: Vec<_> = all.iter().map(|args| (args, host.spawn(*args, Stdio::null()))).collect();
         for (args, child) in children {
             let output = child.wait_with_output().unwrap();
-            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            let said = String::from_utf8_lossy(&output.stderr);
+            // (somebody else removes this one as soon as it is there)
+            let lost = args.contains(&"localhost/a:1") && said.contains("was removed as it was");
+            assert!(output.status.success() || lost, "{args:?}: {said}");
         }
         host.unroot(["image", "exists", &pulled]).ok();
         host.unroot(["image", "exists", "localhost/b:1"]).ok();
