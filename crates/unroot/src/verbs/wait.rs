@@ -102,8 +102,8 @@ fn wait(
         let state = State::observe(&engine.dirs, &record.id)?;
         let code = state.exit.as_ref().map_or(0, |e| e.code);
         if conditions.is_empty() {
-            // (what never ran has ended, in a way)
-            if matches!(state.status, Status::Exited | Status::Created) {
+            // (what never ran has ended, in a way; so has what will be started again)
+            if matches!(state.status, Status::Exited | Status::Created | Status::Restarting) {
                 return Ok(code);
             }
             if state.is_live() {
