@@ -3,6 +3,7 @@
 //! It is a flock on the container's directory, so it dies with its holder, however that ends.
 
 use std::fs::File;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -50,6 +51,15 @@ impl Lock {
     pub fn release(self) {
         let _ = flock(&self.file, FlockOperation::Unlock);
     }
+}
+
+/// Waits for the lock of a file that is there for that alone, and holds it until the file is dropped.
+pub fn lock_file(path: &Path) -> Result<File> {
+    let open = || File::options().create(true).truncate(false).write(true).open(path);
+    let file = open().context(|| format!("open {}", path.display()))?;
+    rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
+        .context(|| format!("flock {}", path.display()))?;
+    Ok(file)
 }
 
 fn unreachable_busy(id: &str) -> Error {

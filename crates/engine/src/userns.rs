@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
 use unroot_idmap::{
     ContainerUserns, EngineNamespace, Holder, IdMaps, IdNeed, MapRequest, UsernsMode, observe,
 };
@@ -18,7 +17,7 @@ use unroot_runtime::{Rootfs, Shift, Userns, can_refer, can_shift};
 use unroot_store::{LayerDirs, Wanted};
 
 use crate::engine::Engine;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::images::Named;
 use crate::record::Record;
 use crate::spec::{ContainerSpec, Root};
@@ -89,16 +88,7 @@ impl Engine {
     }
 
     fn lock_ledger(&self) -> Result<File> {
-        let path = self.dirs.root.join("ids.lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .context(|| format!("open {}", path.display()))?;
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
-            .context(|| format!("flock {}", path.display()))?;
-        Ok(file)
+        crate::lock::lock_file(&self.dirs.root.join("ids.lock"))
     }
 
     /// Containers that have ids of their own.

@@ -309,15 +309,7 @@ impl Engine {
         }
         let dir = self.dirs.run.join("pods");
         make_dir(&dir)?;
-        let path = dir.join(&pod.id);
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .context(|| format!("open {}", path.display()))?;
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))
-            .context(|| format!("flock {}", path.display()))?;
+        let file = crate::lock::lock_file(&dir.join(&pod.id))?;
         Ok((!runs()?).then_some(file))
     }
 }
