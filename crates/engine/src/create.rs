@@ -485,10 +485,8 @@ impl Engine {
 
     /// How a container is asked to stop: as was said, as its image says, SIGTERM.
     pub fn stop_signal(&self, record: &Record) -> i32 {
-        if let Some(given) = record.spec.life.stop_signal {
-            return given as i32;
-        }
-        let image = record.image.as_ref().and_then(|i| self.store.image_by_id(&i.id).ok()?);
+        let asks_image = record.image.as_ref().filter(|_| record.spec.life.stop_signal.is_none());
+        let image = asks_image.and_then(|i| self.store.image_by_id(&i.id).ok()?);
         self.stop_signal_with(record, &image.map(|i| i.config.config).unwrap_or_default())
     }
 

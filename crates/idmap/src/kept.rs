@@ -31,11 +31,8 @@ struct Kept {
 
 /// Joins the kept namespace, if it has these maps. The caller's ids are not changed yet.
 pub fn join(file: &Path, wanted: &IdMaps) -> bool {
-    let Some(kept) = fs::read_to_string(file).ok().and_then(|text| Kept::parse(&text)) else { return false };
-    let (Some(handle), true) = (&kept.handle, kept.maps == *wanted && Some(&kept.boot) == boot().as_ref())
-    else {
-        return false;
-    };
+    let Some(kept) = Kept::read(file) else { return false };
+    let (Some(handle), true) = (&kept.handle, kept.maps == *wanted) else { return false };
     let Ok(own) = File::open("/proc/self/ns/user") else { return false };
     let found = handle.open(own.as_fd());
     found.is_ok_and(|found| setns(found.as_fd(), [Namespace::User].into_iter().collect()).is_ok())
@@ -82,9 +79,7 @@ pub fn keep(file: &Path, maps: &IdMaps) {
 
 /// Keeps none any more.
 pub fn forget(file: &Path) {
-    if let Some(kept) = fs::read_to_string(file).ok().and_then(|text| Kept::parse(&text))
-        && Some(&kept.boot) == boot().as_ref()
-    {
+    if let Some(kept) = Kept::read(file) {
         kept.segment.remove();
     }
     let _ = fs::remove_file(file);
@@ -95,6 +90,12 @@ fn boot() -> Option<String> {
 }
 
 impl Kept {
+    /// What a file of this boot says.
+    fn read(file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(file).ok()?;
+        Self::parse(&text).filter(|kept| Some(&kept.boot) == boot().as_ref())
+    }
+
     fn text(&self) -> String {
         let hex = |data: &[u8]| data.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let lines = |name: &str, map: &IdMap| -> String {
