@@ -47,9 +47,11 @@ fn free_half_made(dirs: &Dirs, record: &Record) {
     let run = dirs.run_container(&record.id);
     if run.exists() {
         // (the network's helper may not even have written its number; it ends with this file, but would be neither
-        // found nor waited for then)
+        // found nor waited for then. One that was just going into the background is another process the next time)
         if run.join(NETNS).exists() {
-            processes_of(&run).into_iter().for_each(end_process);
+            for _ in 0..4 {
+                processes_of(&run).into_iter().for_each(end_process);
+            }
             let _ = fs::remove_file(run.join(NETNS));
         }
         end_helper(&run);

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use unroot_sys::beside::Child;
 use unroot_sys::ns::{setns, unshare};
+use unroot_sys::path::find_program;
 use unroot_sys::process::{Namespace, Strings, set_gid, set_uid};
 
 use crate::observe::maps_of;
@@ -178,16 +179,6 @@ fn join_existing(wanted: &IdMaps, existing: impl IntoIterator<Item = u32>) -> bo
         maps_of(&pid.to_string()).is_ok_and(|maps| maps == *wanted)
             && setns(file.as_fd(), [Namespace::User].into_iter().collect()).is_ok()
     })
-}
-
-/// Where a program is; only its name is asked for, in the directories that hold such helpers too.
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(more)
-        .map(|dir| dir.join(name))
-        .find(|p| p.is_absolute() && p.is_file())
 }
 
 fn reason_for_one_id(subids: &SubIds, user: &EngineUser) -> Option<String> {

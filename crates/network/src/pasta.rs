@@ -4,8 +4,14 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use unroot_sys::beside::Child;
+use unroot_sys::path::find_program;
+use unroot_sys::process::Strings;
 
 use crate::{Error, PortMap, Protocol, invalid};
 
@@ -26,10 +32,11 @@ pub fn value_of<'a>(options: &'a [String], names: &[&str]) -> Option<&'a str> {
 /// Where its number is, in the directory that it is started for.
 pub const PASTA_PID: &str = "pasta.pid";
 
-/// A pasta that is starting.
+/// A pasta that is starting: until it is ready it ends with whoever has started it.
 #[derive(Debug)]
 pub struct Pasta {
     child: Child,
+    errors: OwnedFd,
     pidfile: PathBuf,
     ports: Vec<PortMap>,
 }
@@ -45,13 +52,13 @@ impl Pasta {
         let own = || directory.join(PASTA_PID);
         let pidfile = value_of(options, &["--pid", "-P"]).map_or_else(own, PathBuf::from);
         let has = |names: &[&str]| options.iter().any(|o| names.contains(&o.split('=').next().unwrap_or(o)));
-        let mut command = Command::new("pasta");
-        command.arg("--config-net");
+        let mut words = vec!["pasta".to_string(), "--config-net".into()];
+        let mut add = |more: &[&str]| words.extend(more.iter().map(|w| w.to_string()));
         if !has(&["--pid", "-P"]) {
-            command.arg("--pid").arg(&pidfile);
+            add(&["--pid", &pidfile.to_string_lossy()]);
         }
         if !has(&["--dns-forward"]) {
-            command.args(["--dns-forward", DNS_FORWARD]);
+            add(&["--dns-forward", DNS_FORWARD]);
         }
         for (flags, protocol) in
             [(["-t", "--tcp-ports"], Protocol::Tcp), (["-u", "--udp-ports"], Protocol::Udp)]
@@ -59,59 +66,59 @@ impl Pasta {
             let mut any = has(&flags);
             for port in ports.iter().filter(|p| p.protocol == protocol) {
                 any = true;
-                command.arg(flags[0]).arg(forward(port));
+                add(&[flags[0], &forward(port)]);
             }
             if !any {
-                command.args([flags[0], "none"]);
+                add(&[flags[0], "none"]);
             }
         }
         for flags in [["-T", "--tcp-ns"], ["-U", "--udp-ns"]] {
             if !has(&flags) {
-                command.args([flags[0], "none"]);
+                add(&[flags[0], "none"]);
             }
         }
         if !has(&["--map-gw", "--no-map-gw"]) {
-            command.arg("--no-map-gw");
+            add(&["--no-map-gw"]);
         }
-        command.args(options.iter().filter(|o| *o != "--map-gw").flat_map(|o| match o.split_once('=') {
-            Some((flag, value)) if flag.starts_with('-') && !flag.starts_with("--") => vec![flag, value],
-            _ => vec![o.as_str()],
-        }));
+        for option in options.iter().filter(|o| *o != "--map-gw") {
+            match option.split_once('=') {
+                Some((flag, value)) if flag.starts_with('-') && !flag.starts_with("--") => {
+                    add(&[flag, value])
+                }
+                _ => add(&[option]),
+            }
+        }
         if rustix::process::getuid().is_root() && !has(&["--runas"]) {
             // as the host's root it would become nobody, who may not open the namespace; in a user namespace its
             // root is the user
-            command.args(["--runas", "0"]);
+            add(&["--runas", "0"]);
         }
-        command.arg("--quiet").arg("--netns").arg(netns);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Cured {
-                text: "could not find pasta, the network namespace can't be configured".into(),
-                hint: "install it (Debian, Ubuntu, Fedora: package passt), or use --network=none or --network=host".into(),
-            },
-            _ => Error::Invalid(format!("exec pasta: {e}")),
+        add(&["--quiet", "--netns", &netns.to_string_lossy()]);
+        let program = find_program("pasta").ok_or_else(|| Error::Cured {
+            text: "could not find pasta, the network namespace can't be configured".into(),
+            hint:
+                "install it (Debian, Ubuntu, Fedora: package passt), or use --network=none or --network=host"
+                    .into(),
         })?;
-        Ok(Self { child, pidfile, ports: ports.to_vec() })
+        let failed =
+            |e: unroot_sys::SyscallError| Error::Invalid(format!("start {}: {e}", program.display()));
+        let (errors, stderr) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(unroot_sys::SyscallError::new("pipe2", e)))?;
+        let words = Strings::new(&words).map_err(failed)?;
+        let child = Child::program(&program, words, stderr.as_fd()).map_err(failed)?;
+        Ok(Self { child, errors, pidfile, ports: ports.to_vec() })
     }
 
     /// Waits until it is ready; its pid.
-    pub fn wait_ready(mut self) -> Result<Option<u32>, Error> {
+    pub fn wait_ready(self) -> Result<Option<u32>, Error> {
         let mut said = Vec::new();
-        let read = self.child.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_end(&mut said));
-        let status = read
-            .and_then(|_| self.child.wait())
-            .map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
-        if status.success() {
-            return Ok(fs::read_to_string(&self.pidfile).ok().and_then(|t| t.trim().parse().ok()));
+        // (it lets go of its end when it goes into the background)
+        let read = fs::File::from(self.errors).read_to_end(&mut said);
+        read.map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
+        match self.child.wait().and_then(|status| status.exit_status()) {
+            Some(0) => Ok(fs::read_to_string(&self.pidfile).ok().and_then(|t| t.trim().parse().ok())),
+            code => explain(String::from_utf8_lossy(&said).trim(), code.unwrap_or(-1), &self.ports),
         }
-        explain(String::from_utf8_lossy(&said).trim(), status.code().unwrap_or(-1), &self.ports)
-    }
-}
-
-impl Drop for Pasta {
-    /// One that nobody waits for any more ends.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -18,7 +18,6 @@ type Entry = extern "C" fn(*mut libc::c_void) -> libc::c_int;
 struct Frame {
     stack: Box<[u128; 1024]>,
     parent: libc::pid_t,
-    mask: SignalSet,
     program: CString,
     pointers: Vec<*const libc::c_char>,
     _pointed_to: Strings,
@@ -50,7 +49,8 @@ impl Child {
     }
 
     /// One that becomes another program, with no environment; its standard error is `stderr`, what else it has is
-    /// this process's.
+    /// this process's. Unless that program has privileges of its own it ends with this thread; what it starts in turn
+    /// does not.
     pub fn program(path: &Path, arguments: Strings, stderr: BorrowedFd<'_>) -> Result<Self, SyscallError> {
         use std::os::unix::ffi::OsStrExt as _;
         let program = CString::new(path.as_os_str().as_bytes())
@@ -68,14 +68,13 @@ impl Child {
         let mut frame = Box::new(Frame {
             stack: Box::new([0; 1024]),
             parent: rustix::process::getpid().as_raw_nonzero().get(),
-            // (a handler would run in memory that is not the child's)
-            mask: set_mask(SignalSet::ALL),
             pointers: arguments.pointers(),
             program,
             _pointed_to: arguments,
             stderr: stderr.map_or(-1, |fd| fd.as_raw_fd()),
         });
-        let mask = frame.mask;
+        // (a handler would run in memory that is not the child's)
+        let mask = set_mask(SignalSet::ALL);
         let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD | namespaces.bits() as libc::c_int;
         let mut pidfd: libc::c_int = -1;
         let top = frame.stack.as_mut_ptr_range().end;
@@ -125,11 +124,16 @@ extern "C" fn become_program(frame: *mut libc::c_void) -> libc::c_int {
     // `pointers` ends with a null pointer, and an environment that is null is an empty one for Linux.
     unsafe {
         let frame = &*frame.cast::<Frame>();
-        if libc::syscall(libc::SYS_dup3, frame.stderr, 2, 0) == -1 {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        let orphaned = libc::getppid() != frame.parent;
+        if orphaned || libc::syscall(libc::SYS_dup3, frame.stderr, 2, 0) == -1 {
             libc::_exit(126);
         }
-        let (how, size) = (libc::SIG_SETMASK, size_of::<SignalSet>());
-        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const frame.mask, 0usize, size);
+        // (programs expect to find it as a shell leaves it, and this one ignores it)
+        let (as_default, size) = ([0u64; 4], size_of::<SignalSet>());
+        libc::syscall(libc::SYS_rt_sigaction, libc::SIGPIPE, &raw const as_default, 0usize, size);
+        let none = SignalSet::default();
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, size);
         libc::syscall(libc::SYS_execve, frame.program.as_ptr(), frame.pointers.as_ptr(), 0usize);
         libc::_exit(127)
     }

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use unroot_idmap::engine::{find_program, planned_maps};
+use unroot_idmap::engine::planned_maps;
+use unroot_sys::path::find_program;
 
 use super::{Fix, Group, Health, sysctl};
 use crate::engine::Engine;

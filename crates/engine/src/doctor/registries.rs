@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use unroot_idmap::engine::find_program;
 use unroot_registry::{RegistriesConf, UserEnvironment};
+use unroot_sys::path::find_program;
 
 use super::{Group, Health};
 use crate::engine::Engine;
