@@ -5,7 +5,7 @@
 //!   Server per registry and trust   connections, scheme, challenge, tokens          server, token, tls
 //!     exchange                      one request: scheme, credentials, redirects     exchange, body, challenge, failure
 //!     backoff                       tries it again where that may help              backoff
-//!   pull, blob, list, push          what the requests are for
+//!   pull, blob, list, push, upload  what the requests are for
 //! ```
 
 mod address;
@@ -22,6 +22,7 @@ mod server;
 mod tls;
 mod token;
 mod trust;
+mod upload;
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -202,7 +203,7 @@ impl Client {
         descriptor: &Descriptor,
         open: &mut dyn FnMut() -> io::Result<Box<dyn Read>>,
     ) -> Result<(), Error> {
-        push::push_blob(&self.inner, repository, descriptor, open)
+        upload::push_blob(&self.inner, repository, descriptor, open)
     }
 
     /// Stores a manifest under the reference's tag, or under its digest where it has no tag.

@@ -4,26 +4,24 @@
 //! HEAD  blobs/DIGEST                     200: nothing to do
 //! POST  blobs/uploads/?mount=&from=      201: taken over from another repository
 //! POST  blobs/uploads/                   202: Location
-//! PATCH Location   (the bytes)           202: Location
-//! PUT   Location?digest=DIGEST           201
+//! PATCH, PUT ...                         see upload
 //! PUT   manifests/TAG                    201
 //! ```
 
-use std::io::{self, Read};
-
-use ureq::http::{Method, StatusCode, Uri, header};
+use ureq::http::{Method, StatusCode, header};
 
 use super::Inner;
-use super::address::{resolve, with_query};
+use super::address::with_query;
 use super::backoff::Backoff;
-use super::exchange::{Access, At, Call, Payload, Reply};
+use super::exchange::{Access, At, Call, Payload};
 use super::pull::announced_digest;
-use crate::digest::{Digest, Hasher};
+use super::upload::location;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
-use crate::manifest::{Descriptor, MANIFEST_MAX};
+use crate::manifest::MANIFEST_MAX;
 use crate::reference::Reference;
 
-fn access<'a>(inner: &'a Inner, repository: &Reference) -> Result<Access<'a>, Error> {
+pub(super) fn access<'a>(inner: &'a Inner, repository: &Reference) -> Result<Access<'a>, Error> {
     Access::repository(inner, &inner.options.conf.destination(repository)?, "pull,push")
 }
 
@@ -33,7 +31,7 @@ pub(super) fn has_blob(inner: &Inner, repository: &Reference, digest: &Digest) -
     Backoff::new(&inner.options).run(|| exists(&access, repository, digest))
 }
 
-fn exists(access: &Access, repository: &Reference, digest: &Digest) -> Result<bool, Error> {
+pub(super) fn exists(access: &Access, repository: &Reference, digest: &Digest) -> Result<bool, Error> {
     let path = format!("/v2/{}/blobs/{digest}", repository.repository());
     let reply = access.send(&Call::new(Method::HEAD, At::Path(path)), &mut Payload::Empty)?;
     match reply.status() {
@@ -76,61 +74,6 @@ pub(super) fn mount_blob(
     })
 }
 
-/// Uploads a blob.
-pub(super) fn push_blob(
-    inner: &Inner,
-    repository: &Reference,
-    descriptor: &Descriptor,
-    open: &mut dyn FnMut() -> io::Result<Box<dyn Read>>,
-) -> Result<(), Error> {
-    let access = access(inner, repository)?;
-    let pushed = Backoff::new(&inner.options).run(|| {
-        if exists(&access, repository, &descriptor.digest)? {
-            return Ok(());
-        }
-        let stream = open().map_err(|error| local(descriptor, &error.to_string()))?;
-        upload(&access, repository, descriptor, stream)
-    });
-    pushed.map_err(|error| {
-        error.context(format_args!("writing blob {} to {}", descriptor.digest, repository.name()))
-    })
-}
-
-fn upload(
-    access: &Access,
-    repository: &Reference,
-    descriptor: &Descriptor,
-    stream: Box<dyn Read>,
-) -> Result<(), Error> {
-    let start = format!("/v2/{}/blobs/uploads/", repository.repository());
-    let begun = access.expect(&Call::new(Method::POST, At::Path(start)), &mut Payload::Empty)?;
-    let mut upload = location(&begun)?;
-    let mut checked = Checked::new(stream, descriptor);
-    if descriptor.size > 0 {
-        let patch = Call::new(Method::PATCH, At::Url(upload))
-            .header(header::CONTENT_TYPE, "application/octet-stream")
-            .patient(access.options().timeouts.commit);
-        let sent = access.expect(&patch, &mut Payload::Stream(&mut checked, descriptor.size));
-        if let Some(fault) = checked.fault.take() {
-            return Err(local(descriptor, &fault));
-        }
-        upload = location(&sent?)?;
-    }
-    checked.verify()?;
-    let digest = descriptor.digest.as_str();
-    let commit = with_query(&upload.to_string(), &[("digest", digest)]);
-    let commit: Uri = commit
-        .parse()
-        .map_err(|_| Error::new(ErrorKind::Protocol, format!("{upload}: bad upload address")))?;
-    let put = Call::new(Method::PUT, At::Url(commit)).patient(access.options().timeouts.commit);
-    access.expect(&put, &mut Payload::Bytes(&[])).map(drop)
-}
-
-fn location(reply: &Reply) -> Result<Uri, Error> {
-    let missing = || Error::new(ErrorKind::Protocol, format!("{}: the answer has no Location", reply.call));
-    resolve(&reply.uri, reply.header(header::LOCATION).ok_or_else(missing)?)
-}
-
 /// Stores a manifest.
 pub(super) fn push_manifest(
     inner: &Inner,
@@ -168,63 +111,5 @@ pub(super) fn push_manifest(
             let message = format!("the registry stored {stored} instead of {digest}");
             Err(in_context(Error::new(ErrorKind::Digest, message)))
         }
-    }
-}
-
-fn local(descriptor: &Descriptor, reason: &str) -> Error {
-    Error::new(ErrorKind::Digest, format!("reading the local blob {}: {reason}", descriptor.digest))
-}
-
-/// The local bytes on their way out, counted and hashed.
-struct Checked<'a> {
-    stream: Box<dyn Read>,
-    descriptor: &'a Descriptor,
-    hasher: Hasher,
-    sent: u64,
-    fault: Option<String>,
-}
-
-impl<'a> Checked<'a> {
-    fn new(stream: Box<dyn Read>, descriptor: &'a Descriptor) -> Self {
-        Self { stream, descriptor, hasher: Hasher::new(descriptor.digest.algorithm()), sent: 0, fault: None }
-    }
-
-    /// All bytes, no more, and the right ones.
-    fn verify(mut self) -> Result<(), Error> {
-        let more =
-            self.stream.read(&mut [0; 1]).map_err(|error| local(self.descriptor, &error.to_string()))?;
-        if more > 0 || self.sent != self.descriptor.size {
-            return Err(local(self.descriptor, &format!("it does not have {} bytes", self.descriptor.size)));
-        }
-        let actual = self.hasher.finish();
-        match actual == self.descriptor.digest {
-            true => Ok(()),
-            false => Err(local(self.descriptor, &format!("the content has digest {actual}"))),
-        }
-    }
-
-    fn read_checked(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.descriptor.size - self.sent).unwrap_or(usize::MAX);
-        let most = buffer.len().min(left);
-        let count = self.stream.read(&mut buffer[..most])?;
-        if count == 0 && most > 0 {
-            return Err(io::Error::other(format!(
-                "it ends after {} of {} bytes",
-                self.sent, self.descriptor.size
-            )));
-        }
-        self.hasher.update(&buffer[..count]);
-        self.sent += count as u64;
-        Ok(count)
-    }
-}
-
-impl Read for Checked<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let result = self.read_checked(buffer);
-        if let Err(error) = &result {
-            self.fault = Some(error.to_string());
-        }
-        result
     }
 }

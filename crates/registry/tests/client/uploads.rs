@@ -59,6 +59,82 @@ fn tries_again_from_the_start() {
     assert_eq!(push(&client(), &server, &Descriptor::of(LAYER, &bytes), &bytes).unwrap(), 3);
 }
 
+/// A registry whose first upload breaks; `status` says what has arrived, `rest` answers what is sent then.
+fn broken(
+    status: impl Fn() -> Reply + Send + Sync + 'static,
+    rest: impl Fn() -> Reply + Send + Sync + 'static,
+) -> Server {
+    let whole = std::sync::atomic::AtomicUsize::new(0);
+    Server::start(move |seen, _| match (seen.method.as_str(), seen.header("content-range")) {
+        ("HEAD", _) => Reply::new(404),
+        ("POST", _) => Reply::new(202).header("Location", "/upload?state=1"),
+        ("GET", _) => status(),
+        ("PATCH", Some(_)) => rest(),
+        ("PATCH", None) => match whole.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Reply::hangup(),
+            _ => Reply::new(202).header("Location", "/upload?state=3"),
+        },
+        ("PUT", _) => Reply::new(201),
+        _ => Reply::new(405),
+    })
+}
+
+/// How often each of the requests of an upload came.
+fn counts(server: &Server) -> Vec<usize> {
+    let count = |method: &&str| server.seen().iter().filter(|seen| seen.method == *method).count();
+    ["POST", "PATCH", "GET", "PUT"].iter().map(count).collect()
+}
+
+#[test]
+fn goes_on_where_it_broke() {
+    let status = || Reply::new(204).header("Range", "0-399").header("Location", "/upload?state=2");
+    let server = broken(status, || Reply::new(202).header("Location", "/upload?state=3"));
+    let bytes = noise(1000);
+    let descriptor = Descriptor::of(LAYER, &bytes);
+    assert_eq!(push(&client(), &server, &descriptor, &bytes).unwrap(), 2);
+    assert_eq!(counts(&server), [1, 2, 1, 1]);
+    let seen = server.seen();
+    let rest = seen.iter().rfind(|seen| seen.method == "PATCH").unwrap();
+    assert_eq!((rest.path.as_str(), rest.header("content-range")), ("/upload?state=2", Some("400-999")));
+    assert!(rest.body == bytes[400..]);
+    let end = format!("/upload?state=3&digest=sha256%3A{}", descriptor.digest.hex());
+    assert!(seen.last().unwrap().is("PUT", &end));
+}
+
+#[test]
+fn all_had_arrived() {
+    let status = || Reply::new(204).header("Range", "0-999");
+    let server = broken(status, || Reply::new(500));
+    let bytes = noise(1000);
+    push(&client(), &server, &Descriptor::of(LAYER, &bytes), &bytes).unwrap();
+    assert_eq!(counts(&server), [1, 1, 1, 1]);
+}
+
+#[test]
+fn begins_anew_where_nothing_is_known() {
+    let bytes = noise(1000);
+    for range in ["0-0", "0-1000", "5-9", "0-18446744073709551615", "x", ""] {
+        let server = broken(move || Reply::new(204).header("Range", range), || Reply::new(500));
+        push(&client(), &server, &Descriptor::of(LAYER, &bytes), &bytes).unwrap();
+        assert_eq!(counts(&server), [2, 2, 1, 1], "{range}");
+    }
+    let server = broken(|| Reply::new(404), || Reply::new(500));
+    push(&client(), &server, &Descriptor::of(LAYER, &bytes), &bytes).unwrap();
+    assert_eq!(counts(&server), [2, 2, 1, 1]);
+    let refusing = broken(|| Reply::new(204).header("Range", "0-399"), || Reply::new(416));
+    push(&client(), &refusing, &Descriptor::of(LAYER, &bytes), &bytes).unwrap();
+    assert_eq!(counts(&refusing), [2, 3, 1, 1]);
+}
+
+#[test]
+fn uploads_that_never_get_further_end() {
+    let server = broken(|| Reply::new(204).header("Range", "0-399"), Reply::hangup);
+    let bytes = noise(1000);
+    let error = push(&client(), &server, &Descriptor::of(LAYER, &bytes), &bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+    assert_eq!(counts(&server), [1, 3, 2, 0], "two retries");
+}
+
 #[test]
 fn local_bytes_are_checked() {
     let server = registry(|_| Reply::new(202).header("Location", "/upload?state=2"));

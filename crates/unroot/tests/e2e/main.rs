@@ -6,6 +6,7 @@
 
 mod answers;
 mod boot;
+mod broken_lines;
 mod chaos;
 mod commit;
 mod configured;
