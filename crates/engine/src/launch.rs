@@ -287,10 +287,10 @@ impl Launch {
                 let netns = self.dirs.run_container(&self.record.id).join(NETNS);
                 let namespace = made.network_namespace()?;
                 unroot_runtime::bind_namespace(namespace.as_fd(), &netns).map_err(Error::engine)?;
-                Some(
-                    Pasta::start(&netns, &self.dirs.run_container(&self.record.id), &self.ports, options)
-                        .map_err(network_error)?,
-                )
+                let run = self.dirs.run_container(&self.record.id);
+                let pasta = Pasta::start(&netns, &run, &self.ports, options).map_err(network_error)?;
+                crate::remove::note_starting_helper(&run, pasta.pid())?;
+                Some(pasta)
             }
             _ => None,
         };

@@ -44,14 +44,16 @@ impl ProcessRef {
         Some(Self { pid, start_time: stat(pid)?.start_time })
     }
 
-    /// It still lives (a zombie does not).
+    /// It still lives (a zombie does not, but one whose other threads go on does).
     pub fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X'))
+        let has_ended = |s: &Stat| s.threads <= 1 && matches!(s.state, b'Z' | b'X');
+        stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !has_ended(&s))
     }
 }
 
 struct Stat {
     state: u8,
+    threads: u32,
     start_time: u64,
 }
 
@@ -59,7 +61,8 @@ fn stat(pid: u32) -> Option<Stat> {
     let text = unroot_sys::path::read_proc(&format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(") ")?.1.split(' ');
     let state = fields.next()?.bytes().next()?;
-    Some(Stat { state, start_time: fields.nth(18)?.parse().ok()? })
+    let threads = fields.nth(16)?.parse().ok()?;
+    Some(Stat { state, threads, start_time: fields.nth(1)?.parse().ok()? })
 }
 
 /// A container's life from start to exit: `state.json`.

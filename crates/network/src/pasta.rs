@@ -109,6 +109,11 @@ impl Pasta {
         Ok(Self { child, errors, pidfile, ports: ports.to_vec() })
     }
 
+    /// The process that makes it ready; the one that goes into the background is another.
+    pub fn pid(&self) -> u32 {
+        self.child.pid
+    }
+
     /// Waits until it is ready; its pid.
     pub fn wait_ready(self) -> Result<Option<u32>, Error> {
         let mut said = Vec::new();
@@ -129,16 +134,6 @@ fn forward(port: &PortMap) -> String {
     format!("{address}{}{target}", port.host)
 }
 
-/// This user may not have the port, whoever else has it.
-fn is_forbidden(port: &PortMap) -> bool {
-    let address = port.host_ip.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let bound = match port.protocol {
-        Protocol::Udp => std::net::UdpSocket::bind((address, port.host)).map(drop),
-        _ => std::net::TcpListener::bind((address, port.host)).map(drop),
-    };
-    bound.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
-}
-
 fn explain<T>(said: &str, code: i32, ports: &[PortMap]) -> Result<T, Error> {
     let list = ports.iter().map(|p| p.to_string()).collect::<Vec<_>>().join(", ");
     let low = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -148,7 +143,7 @@ fn explain<T>(said: &str, code: i32, ports: &[PortMap]) -> Result<T, Error> {
     let text = format!("pasta failed with exit code {code}:\n{said}");
     // (pasta does not always say why it could not)
     let failed = said.contains("Permission denied") || said.contains("Failed to bind");
-    if failed && ports.iter().any(|p| p.host < low && is_forbidden(p)) {
+    if failed && ports.iter().any(|p| p.host < low && p.is_forbidden()) {
         let port = ports.iter().map(|p| p.host).min().unwrap_or(0);
         return Err(Error::Cured {
             text: format!(

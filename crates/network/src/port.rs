@@ -1,7 +1,9 @@
 //! `--publish`.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
 use crate::{Error, invalid};
 
@@ -123,12 +125,31 @@ impl PortMap {
     }
 
     fn free_port(&self) -> Result<u16, Error> {
-        let address = SocketAddr::new(self.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0);
-        let bound = match self.protocol {
+        let bound = self.bind(0).map(|a| a.port());
+        bound.map_err(|e| Error::Invalid(format!("finding a free port for {self}: {e}")))
+    }
+
+    /// Whether this process could have it.
+    fn bind(&self, port: u16) -> io::Result<SocketAddr> {
+        let address = SocketAddr::new(self.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port);
+        match self.protocol {
             Protocol::Tcp => TcpListener::bind(address).and_then(|s| s.local_addr()),
             Protocol::Udp => UdpSocket::bind(address).and_then(|s| s.local_addr()),
-        };
-        bound.map(|a| a.port()).map_err(|e| Error::Invalid(format!("finding a free port on {address}: {e}")))
+        }
+    }
+
+    /// This user may not have it, whoever else has it.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        self.bind(self.host).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Waits for a port that nobody may have any more: the kernel closes a killed process's sockets when it comes to it.
+    pub fn wait_free(&self, most: Duration) {
+        let begun = Instant::now();
+        let is_taken = || self.bind(self.host).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
+        while is_taken() && begun.elapsed() < most {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 
