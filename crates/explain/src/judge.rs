@@ -143,8 +143,8 @@ pub fn names_of(bits: u64) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What a process may become without a hole: what it is, and, unless it can gain nothing, root of its user namespace
-/// by a setuid program.
+/// What a process may become without a hole, at its worst: what it is; root of its user namespace, unless it can gain
+/// nothing; and every other id of its map, where a setuid program or its own capability makes it that.
 pub(crate) struct Worst {
     pub(crate) identity: Identity,
     /// Over the host.
@@ -154,18 +154,20 @@ pub(crate) struct Worst {
 }
 
 impl Worst {
-    fn of(facts: &Facts) -> Self {
+    fn of(facts: &Facts, host: &Host) -> Self {
         // (the setuid programs of an image are whatever its maker put there; the host's own are trusted)
         let foreign_programs = !facts.no_new_privileges && facts.shares("mnt") != Some(true);
-        let may_become_root = foreign_programs
-            || facts.capabilities.permitted & bit("SETUID") != 0
-            || facts.inside_uid() == Some(0);
-        let mut uid = facts.uid[1];
-        let mut gid = facts.gid[1];
-        if let (true, Some(maps)) = (may_become_root, facts.maps.known()) {
-            uid = maps.uid.to_outside(0).unwrap_or(uid);
-            gid = maps.gid.to_outside(0).unwrap_or(gid);
+        let may_become_any = foreign_programs || facts.capabilities.permitted & bit("SETUID") != 0;
+        let mut candidates = vec![(facts.uid[1], facts.gid[1])];
+        if let (true, Some(maps)) = (may_become_any || facts.inside_uid() == Some(0), facts.maps.known()) {
+            let root = maps.uid.to_outside(0);
+            let gid = maps.gid.to_outside(0).unwrap_or(facts.gid[1]);
+            let owner = facts.user_namespace.known().and_then(|ns| ns.owner);
+            let accounts = owner.into_iter().chain(host.accounts.keys().copied());
+            let others = accounts.filter(|uid| may_become_any && maps.uid.to_inside(*uid).is_some());
+            candidates.extend(root.into_iter().chain(others).map(|uid| (uid, gid)));
         }
+        let (uid, gid) = worst_of(&candidates, host);
         let gained = if foreign_programs { facts.capabilities.bounding } else { 0 };
         let held = facts.capabilities.permitted | facts.capabilities.effective | gained;
         let hosts = facts.is_in_hosts_user_namespace();
@@ -180,9 +182,20 @@ impl Worst {
     }
 }
 
+/// The one with the most on the host; the first of several.
+fn worst_of(candidates: &[(u32, u32)], host: &Host) -> (u32, u32) {
+    let rank = |uid: u32| match (uid, host.owner_of_uid(uid)) {
+        (0, _) => 0,
+        (_, Owner::Account { .. }) => 1,
+        (_, Owner::Subordinate { .. }) => 2,
+        (_, Owner::Nobody) => 3,
+    };
+    *candidates.iter().min_by_key(|(uid, _)| rank(*uid)).expect("what it is")
+}
+
 /// What the facts mean.
 pub fn judge(facts: Facts, host: &Host) -> Report {
-    let worst = Worst::of(&facts);
+    let worst = Worst::of(&facts, host);
     let owner = host.owner_of_uid(worst.identity.uid);
     let mut doors = doors(&facts, &worst, host);
     doors.sort_by_key(|d| d.severity);

@@ -100,6 +100,29 @@ fn verdicts() {
     }
 }
 
+/// With the user's own id in the map, the user is what a break-out is worth, though root inside is nobody.
+#[test]
+fn the_users_own_id_in_the_map() {
+    if is_root() {
+        return;
+    }
+    let host = Host::new();
+    let rows: [(&[&str], &str); 4] = [
+        (&[], "account"),
+        (&["-u", "root"], "account"),
+        (&["-u", "root", "--cap-drop=all", "--security-opt=no-new-privileges"], "subordinate"),
+        (TIGHT, "subordinate"),
+    ];
+    for (flags, expected) in rows {
+        let args = ["run", "-d", "--name", "c", "--network=none", "--userns=keep-id"];
+        let args = args.into_iter().chain(flags.iter().copied());
+        host.unroot(args.chain([IMAGE, "sleep", "1000"])).ok();
+        let report = report(&host, "c");
+        assert_eq!(report["level"].as_str().unwrap(), expected, "{flags:?}: {report:#}");
+        host.unroot(["rm", "-f", "-t", "0", "c"]).ok();
+    }
+}
+
 #[test]
 fn layers_and_ids() {
     let host = Host::new();
