@@ -1,7 +1,6 @@
 //! The service manager around a container: readiness, main process, sockets that it hands over.
 
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::process::Stdio;
 use std::time::Duration;
 
 use crate::host::{Host, IMAGE};
@@ -119,11 +118,9 @@ fn socket_activation() {
     let host = Host::new();
     let path = host.path("web.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let number = std::os::fd::AsRawFd::as_raw_fd(&listener);
-    // (a shell, so that the process id is known before)
+    // (a shell, so that the process id is known before; not all of them know numbers above 9)
     let script =
-        format!("exec 3<&{number}; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec \"$0\" \"$@\"");
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+        "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web; exec \"$0\" \"$@\"";
     let inner = host.command([
         "run",
         "-d",
@@ -138,7 +135,7 @@ fn socket_activation() {
     ]);
     let mut shell = std::process::Command::new("sh");
     shell.arg("-c").arg(script).arg(inner.get_program()).args(inner.get_args());
-    shell.env("CONTAINERS_CONF", "/dev/null").stdin(Stdio::null());
+    shell.env("CONTAINERS_CONF", "/dev/null").stdin(std::os::fd::OwnedFd::from(listener));
     host.run(&mut shell).ok();
     host.unroot(["wait", "c"]).ok();
     for _ in 0..200 {
@@ -153,7 +150,7 @@ fn socket_activation() {
     assert_eq!(lines.len(), 4, "{shown}");
     assert!(lines[0] == "1 1 web" && lines[2] == lines[0], "{shown}");
     assert!(lines[1].starts_with("socket:[") && lines[1] == lines[3], "{shown}");
-    drop(listener);
+    drop(shell);
     let gone = (0..200).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
         UnixStream::connect(&path).is_err()
