@@ -113,7 +113,8 @@ echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
 head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$root/etc/machine-id"
 echo >>"$root/etc/machine-id"
 chroot "$root" useradd -m -u 1000 -s /bin/bash "$user"
-echo "$user:100000:65536" | tee "$root/etc/subuid" >"$root/etc/subgid"
+chroot "$root" useradd -m -u 1001 -s /bin/bash fred     # whose processes end with his sessions
+printf '%s:100000:65536\nfred:165536:65536\n' "$user" | tee "$root/etc/subuid" >"$root/etc/subgid"
 mkdir -p "$root/var/lib/systemd/linger" "$root/src" "$root/out"
 touch "$root/var/lib/systemd/linger/$user"
 
@@ -130,6 +131,11 @@ KillMode=process
 EOF
 ln -s ../vmh.service "$root/etc/systemd/system/multi-user.target.wants"
 ln -s /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
+# Users have the controllers that unroot's documentation asks for, but cpuset.
+conf /etc/systemd/system/user@.service.d/delegate.conf <<'EOF'
+[Service]
+Delegate=cpu io memory pids
+EOF
 # What a throw-away VM without a console can do without: each costs 0.1 to 3 s.
 mask /etc/systemd/system getty.target getty-static.service \
     systemd-ask-password-{wall,console}.path \

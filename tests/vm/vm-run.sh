@@ -4,21 +4,23 @@
 # waiting for a job (made at the first run), and none leaves a trace.
 set -euo pipefail
 usage() { cat >&2 <<'EOF'
-usage: vm-run.sh [-u USER] [-t SECONDS] [-m MIB] [-w] [-o OUTDIR] [-b] [-v] DIR CMD [ARG...]
+usage: vm-run.sh [-u USER] [-t SECONDS] [-m MIB] [-w] [-o OUTDIR] [-b] [-r] [-v] DIR CMD [ARG...]
   DIR (read-only; writable with -w) is /src in the VM, and CMD's directory.
   CMD runs as USER (default fatherlinux) in a systemd login session.
   OUTDIR, writable to all in the VM, is /out there.
   -t: seconds for it all (default 300); past that, exit 124.
   -b: boot, rather than start from the saved state.  -v: show timings.
+  -r: CMD, if it succeeds, is run again after a shutdown and a boot; VMH_BOOT
+      is 1 and then 2 in its environment.
   125: the VM did not come up.
 EOF
 exit 2; }
 
-user=fatherlinux limit=300 memory=2048 work=ro out= boot= verbose=
-while getopts u:t:m:wo:bv opt; do
+user=fatherlinux limit=300 memory=2048 work=ro out= boot= again= verbose=
+while getopts u:t:m:wo:brv opt; do
     case $opt in
         u) user=$OPTARG ;; t) limit=$OPTARG ;; m) memory=$OPTARG ;;
-        w) work=rw ;; o) out=$OPTARG ;; b) boot=1 ;; v) verbose=1 ;; *) usage ;;
+        w) work=rw ;; o) out=$OPTARG ;; b) boot=1 ;; r) again=1 ;; v) verbose=1 ;; *) usage ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -60,9 +62,11 @@ qemu() { # the one of build-vm.sh, with its own libraries
 }
 launch() { # DISK ARG... : starts it; its monitor (QMP) reads from descriptor 5
     local disk=$1; shift
+    local reboots=-no-reboot
+    [ -z "$again" ] || reboots=
     start=$(date +%s%3N)
     qemu -accel tcg,thread=multi -cpu max -smp 2 -m "$memory" \
-        -machine q35 -nodefaults -no-user-config -display none -no-reboot \
+        -machine q35 -nodefaults -no-user-config -display none $reboots \
         -kernel "$cache/vmlinux" -initrd "$cache/initrd.img" \
         -append "console=ttyS0 quiet panic=-1 nokaslr mitigations=off init_on_alloc=0 audit=0 net.ifnames=0
             lsm=landlock,lockdown,yama,apparmor rcupdate.rcu_expedited=1 systemd.show_status=0" \
@@ -127,13 +131,21 @@ else
 fi
 tail -c +1 -s 0.1 -f --pid="$qemu" "$job/stdout" &
 tail -c +1 -s 0.1 -f --pid="$qemu" "$job/stderr" >&2 &
-{
-    printf '%s\n' "user=$user" "work=$work" "out=$out" "epoch=$(date +%s.%N)" \
-        "cmd=$({ printf exec; printf ' %q' "$@"; echo; } | base64 -w 0)" go
-} >&3
-reply
-[ "$line" != running ] || { note running; reply; }
-note "$line"
+job() { # BOOT CMD [ARG...] : sets line: how it ended
+    local cmd
+    cmd=$(printf 'export VMH_BOOT=%s; exec' "$1"; shift; printf ' %q' "$@"; echo)
+    printf '%s\n' "user=$user" "work=$work" "out=$out" "epoch=$(date +%s.%N)" "reboot=$again" \
+        "cmd=$(base64 -w 0 <<<"$cmd")" go >&3
+    reply
+    [ "$line" != running ] || { note running; reply; }
+    note "$line"
+}
+job 1 "$@"
+if [ -n "$again" ] && [ "$line" = "rc 0" ]; then
+    again=
+    booted
+    job 2 "$@"
+fi
 case $line in
     "rc "*) exit "${line#rc }" ;;
     late) fail "stopped after $limit s" 124 ;;

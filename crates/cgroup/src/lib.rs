@@ -155,8 +155,7 @@ pub struct Pod<'a> {
 impl Cgroup {
     /// Moves this process beside the container in its scope, if it is in one, so that it may make processes there.
     pub fn approach(&self, uid: u32) -> Result<(), Error> {
-        let is_scope = |p: &&Path| p.extension().is_some_and(|e| e == "scope");
-        let Some(place) = self.path.ancestors().skip(1).take(2).find(is_scope) else { return Ok(()) };
+        let Some(place) = self.scope() else { return Ok(()) };
         let Some(scope) = place.file_name().and_then(|n| n.to_str()) else { return Ok(()) };
         if own().is_some_and(|own| own.parent() == Some(place)) {
             return Ok(());
@@ -165,6 +164,12 @@ impl Cgroup {
         manager
             .join_scope(scope, &format!("/{SUPERVISOR}"))
             .map_err(|error| Error::Io { call: format!("systemd: join {scope}"), error })
+    }
+
+    /// The scope of systemd that it is in, by itself or with its pod.
+    pub fn scope(&self) -> Option<&Path> {
+        let is_scope = |p: &&Path| p.extension().is_some_and(|e| e == "scope");
+        self.path.ancestors().skip(1).take(2).find(is_scope)
     }
 
     /// Makes a group for a container; none if there is no place for one. `parent` is `--cgroup-parent`.
@@ -284,6 +289,20 @@ impl Cgroup {
     pub fn was_oom_killed(&self) -> bool {
         let text = fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
         text.lines().filter_map(|l| l.strip_prefix("oom_kill ")).any(|n| n.trim() != "0")
+    }
+
+    /// The most processes that it may have, if one that joins it would be too many (with whoever makes it).
+    pub fn full(&self) -> Option<u64> {
+        let number = |file: &str| fs::read_to_string(self.path.join(file)).ok()?.trim().parse::<u64>().ok();
+        let (now, most) = (number("pids.current")?, number("pids.max")?);
+        (now + 2 > most).then_some(most)
+    }
+
+    /// The least that a file says of this group and those above it: what holds of limits like `memory.max`.
+    pub fn least(&self, file: &str) -> Option<u64> {
+        let mount = mount_point()?;
+        let above = self.path.ancestors().take_while(|dir| *dir != mount);
+        above.filter_map(|dir| fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()).min()
     }
 
     /// Freezes or thaws it, and waits until it is.

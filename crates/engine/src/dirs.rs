@@ -8,7 +8,7 @@
 //!   containers/ID/container.json                        what was asked for and what it was resolved to
 //!   containers/ID/{upper,work}                          the container's own layer
 //!   pods/ID/pod.json                                    see `pod`
-//!   containers/ID/ctr.log  exit.json                   (the directory itself is flocked, see `lock`)
+//!   containers/ID/ctr.log  exit.json  ran              (the directory itself is flocked, see `lock`)
 //! run    $XDG_RUNTIME_DIR/unroot | /run/unroot          forgotten at boot
 //!   containers/ID/state.json                            exists while the container has a process
 //!   containers/ID/{attach.sock,hosts,resolv.conf,...}

@@ -104,7 +104,7 @@ impl Engine {
                     .map_err(|e| (e.exit_code(), e.to_string()))?;
                 let _ = crate::sessions::note(&self.dirs, &record.id, &spec.session, &running.pidfd);
                 let pid = crate::sessions::pid_of(&running.pidfd).unwrap_or(0);
-                Ok(Started { pidfd: running.pidfd, pid, terminal: running.terminal, held: None })
+                Ok(Started { pidfd: running.pidfd, pid, terminal: running.terminal, held: None, asked: None })
             },
             |exit| {
                 self.session_died(record, exit.code);
@@ -176,7 +176,7 @@ impl Engine {
             preserved_fds: &spec.preserved_fds,
             survives: spec.detach,
         };
-        unroot_runtime::exec::spawn(&request, stdio).map_err(|e| match e {
+        let failed = |e| match e {
             unroot_runtime::Error::Start(start) => Error::new(
                 match start.exit_code {
                     126 => ErrorKind::NotExecutable,
@@ -186,6 +186,17 @@ impl Engine {
                 start.text,
             ),
             other => Error::engine(other),
+        };
+        unroot_runtime::exec::spawn(&request, stdio).map_err(failed).map_err(|e| {
+            match cgroup.as_ref().and_then(unroot_cgroup::Cgroup::full) {
+                Some(most) => e.with_hint(format_args!(
+                    "the container has all the processes that it may have; for more than {most}: {} update \
+                     --pids-limit=NUMBER {}",
+                    crate::program(),
+                    record.name
+                )),
+                None => e,
+            }
         })
     }
 

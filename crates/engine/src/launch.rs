@@ -9,7 +9,7 @@ use std::time::Duration;
 use unroot_cgroup::systemd::Scope;
 use unroot_cgroup::{Cgroup, DELEGATION_HINT};
 use unroot_idmap::{IdMaps, observe};
-use unroot_monitor::{Held, Started, StdioEnds};
+use unroot_monitor::{Asked, Held, Started, StdioEnds};
 use unroot_network::{Mode, Pasta, PortMap};
 use unroot_runtime::spec::Spec;
 use unroot_runtime::{Request, Rootfs, Userns, external, seccomp};
@@ -78,6 +78,9 @@ pub struct Launch {
     pub run: RefCell<Option<RunState>>,
 }
 
+/// How much later than the container systemd may kill its supervisor.
+const SUPERVISORS: Duration = Duration::from_secs(10);
+
 /// How often a container was started again, and how long its monitor waits before the next time: twice as long each
 /// time, from a tenth of a second up to a minute; after ten good seconds from the beginning (as Docker does).
 #[derive(Clone, Copy, Default)]
@@ -96,7 +99,7 @@ impl Restarts {
             Restart::OnFailure(most) => exit.code != 0 && (most == 0 || self.count < most),
             Restart::Always | Restart::UnlessStopped => true,
         };
-        if !wanted || crate::state::is_unwanted(&launch.dirs, &launch.record.id) {
+        if !wanted || exit.asked || crate::state::is_unwanted(&launch.dirs, &launch.record.id) {
             return None;
         }
         let ran = launch.run.borrow().as_ref().map_or(0, |r| exit.finished - r.started);
@@ -233,7 +236,8 @@ impl Launch {
                 shared: self.pod.is_some(),
                 slice,
                 stop_signal: if self.pod.is_some() { 15 } else { self.stop_signal },
-                stop_timeout: Duration::from_secs(seconds.into()),
+                // (the supervisor has to have the time to record the end)
+                stop_timeout: Duration::from_secs(seconds.into()).saturating_add(SUPERVISORS),
             },
         )
     }
@@ -329,12 +333,25 @@ impl Launch {
         if hold {
             let pidfd = made.handle().try_clone_to_owned().context(|| "dup of a pidfd".into())?;
             let held = Waiting { launch: self, made, state };
-            return Ok(Started { pidfd, pid, terminal, held: Some(Box::new(held)) });
+            return Ok(Started {
+                pidfd,
+                pid,
+                terminal,
+                held: Some(Box::new(held)),
+                asked: self.asked(group),
+            });
         }
         let pidfd = self.let_run(made).inspect_err(|_| {
             let _ = fs::remove_file(self.dirs.run_container(&self.record.id).join("state.json"));
         })?;
-        Ok(Started { pidfd, pid, terminal, held: None })
+        Ok(Started { pidfd, pid, terminal, held: None, asked: self.asked(group) })
+    }
+
+    /// How systemd, where it has made the scope, asks all that is in it to end.
+    fn asked(&self, group: Option<&Cgroup>) -> Option<Asked> {
+        let seconds = self.record.spec.life.stop_timeout.unwrap_or(crate::stop::TIMEOUT);
+        group?.scope()?;
+        Asked::listen(self.stop_signal, Duration::from_secs(seconds.into()))
     }
 
     /// Lets the process go, between its hooks.
@@ -344,6 +361,7 @@ impl Launch {
         let started = hook(Stage::Prestart).and_then(|()| made.start());
         let child = started?;
         hook(Stage::Poststart)?;
+        crate::state::set_ran(&self.dirs, &self.record.id);
         self.tell_of_start(pid);
         Ok(child.pidfd)
     }
@@ -580,7 +598,8 @@ pub fn finish(
     }
     Report::end(dirs, record);
     let died = Event { exit_code: Some(exit.code), ..Event::of_container("died", record) };
-    dirs.events.emit_all([died, Event::of_container("cleanup", record)]);
+    let hungry = oom.then(|| Event::of_container("oom", record));
+    dirs.events.emit_all(hungry.into_iter().chain([died, Event::of_container("cleanup", record)]));
     if record.spec.pod.is_some() && !again {
         let _ = crate::pod::after_exit(dirs, record).inspect_err(|e| log::warn!("{e}"));
     }

@@ -17,8 +17,8 @@
 //! their start times, so that a pid used again is not taken for them. If it is there and the monitor is not, the
 //! monitor was killed and the container with it (PR_SET_PDEATHSIG): the state is [`Status::Exited`] with
 //! [`Exit::lost`] set, and the next verb that holds the container's lock records that and cleans.
-//! `exit.json` beside `container.json` is the last exit. After a boot the run directory is empty: a container
-//! that was running is then exited.
+//! `exit.json` beside `container.json` is the last exit. After a boot the run directory is empty: a container that has
+//! run since its last exit, which the date of the file `ran` beside it tells, is then exited as well, and lost.
 
 use std::fs;
 
@@ -224,7 +224,7 @@ impl State {
             });
             return Ok(Self { status: Status::Exited, run: stale.then_some(run), exit: Some(exit), stale });
         }
-        let exit = Self::read_exit(dirs, id)?;
+        let exit = lost_by_boot(dirs, id, Self::read_exit(dirs, id)?);
         let status = match &exit {
             Some(exit) if exit.started != 0 && Restarting::read(dirs, id)?.is_some() => Status::Restarting,
             Some(exit) if exit.started != 0 => Status::Exited,
@@ -245,6 +245,24 @@ impl State {
     /// The first process, while it lives.
     pub fn process(&self) -> Option<ProcessRef> {
         self.run.as_ref().filter(|_| self.is_live()).map(|r| r.process)
+    }
+}
+
+/// The last exit, or if the container has run after it the one that nobody was there to record.
+fn lost_by_boot(dirs: &Dirs, id: &str, exit: Option<Exit>) -> Option<Exit> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(ran) = fs::metadata(dirs.container(id).join(RAN)) else { return exit };
+    let started = ran.mtime() * 1_000_000_000 + ran.mtime_nsec();
+    match exit {
+        Some(exit) if exit.finished >= started => Some(exit),
+        _ => Some(Exit {
+            code: 137,
+            started,
+            finished: started,
+            lost: true,
+            error: "the host went down under the container: its exit code is not known".into(),
+            ..Exit::default()
+        }),
     }
 }
 
@@ -294,6 +312,14 @@ pub fn set_initialized(dirs: &Dirs, id: &str, waits: bool) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Is written at each start; not needed before its `state.json` is lost.
+const RAN: &str = "ran";
+
+/// Says, over boots as well, that the container runs now.
+pub fn set_ran(dirs: &Dirs, id: &str) {
+    let _ = fs::File::create(dirs.container(id).join(RAN));
 }
 
 /// Says that the container has a process.

@@ -24,7 +24,7 @@ pub struct Stats {
     pub system: u64,
     /// Memory in use, bytes.
     pub memory: u64,
-    /// The least of its limit and what the host has, bytes.
+    /// The least of its limit, those of the groups that it is in and what the host has, bytes.
     pub memory_limit: u64,
     /// Bytes read from and written to block devices.
     pub block: (u64, u64),
@@ -83,7 +83,7 @@ fn of_group(group: &Cgroup) -> Stats {
         cpu: micros("usage_usec"),
         system: micros("system_usec"),
         memory,
-        memory_limit: number("memory.max").map_or(total, |limit| limit.min(total)),
+        memory_limit: group.least("memory.max").map_or(total, |limit| limit.min(total)),
         block: block(&fs::read_to_string(path.join("io.stat")).unwrap_or_default()),
         pids: number("pids.current").unwrap_or_else(|| processes().into_iter().map(threads).sum()),
         ..Stats::default()

@@ -17,6 +17,7 @@
 //! | `u` | what the monitor was told at the start has changed | | |
 //! | `g` | let the process go that waits: `S` or `X` is the answer | | |
 
+mod asked;
 pub mod attach;
 mod checks;
 mod client;
@@ -28,6 +29,7 @@ pub mod session;
 mod supervise;
 pub mod terminal;
 
+pub use asked::Asked;
 pub use checks::Checks;
 pub use supervise::{Config, Exit, Held, Started, Stdin, StdioEnds, fork};
 

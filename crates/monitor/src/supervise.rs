@@ -20,6 +20,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use unroot_sys::process::{Fork, close_all_but, exit_now, fork as fork_process};
 use unroot_sys::signal::{SignalSet, set_mask};
 
+use crate::asked::Asked;
 use crate::checks::{Checks, Schedule};
 use crate::client::{Client, LOSSLESS, Said, WANTS_OUTPUT};
 use crate::log::{Stream, Writer};
@@ -86,6 +87,8 @@ pub struct Started<'a> {
     pub terminal: Option<OwnedFd>,
     /// It waits to be let go.
     pub held: Option<Box<dyn Held + 'a>>,
+    /// Somebody else manages the monitor's control group.
+    pub asked: Option<Asked>,
 }
 
 /// How its first process ended.
@@ -95,6 +98,8 @@ pub struct Exit {
     pub code: i32,
     /// Nanoseconds since the epoch.
     pub finished: i64,
+    /// Whoever manages the monitor's control group has asked for it: nothing is to be started any more.
+    pub asked: bool,
 }
 
 /// Forks the monitor. In it, `start` makes the container with the ends it is given; its failure goes to the caller
@@ -222,10 +227,17 @@ fn live<'a>(
         let exit = monitor.run();
         let pause = finish(exit);
         monitor.say_goodbye(exit);
+        let Some(pause) = pause else { return };
+        match &mut monitor.asked {
+            Some(asked) => {
+                if asked.wait(pause) {
+                    return;
+                }
+            }
+            None => std::thread::sleep(pause),
+        }
         config.log = monitor.log;
         schedule = monitor.schedule;
-        let Some(pause) = pause else { return };
-        std::thread::sleep(pause);
         // (nobody waits for an answer any more: what fails now, `start` has recorded)
         let Ok((ends, streams)) = pipes(&config) else { return };
         let Ok(sockets) = listeners(&config) else { return };
@@ -282,6 +294,9 @@ struct Monitor<'a> {
     pid: u32,
     deadline: Option<Instant>,
     timed_out: bool,
+    asked: Option<Asked>,
+    /// Asked to end, it has until then.
+    ends: Option<Instant>,
     schedule: Schedule<'a>,
     notify: Option<Proxy>,
     held: Option<Box<dyn Held + 'a>>,
@@ -321,6 +336,8 @@ impl<'a> Monitor<'a> {
             pid: started.pid,
             deadline: config.timeout.map(|t| Instant::now() + t),
             timed_out: false,
+            asked: started.asked,
+            ends: None,
             schedule,
             notify,
             held: started.held,
@@ -345,6 +362,7 @@ impl<'a> Monitor<'a> {
         keep.extend(self.log.descriptors());
         keep.extend(self.schedule.child());
         keep.extend(self.notify.as_ref().map(Proxy::descriptor));
+        keep.extend(self.asked.as_ref().map(Asked::descriptor));
         keep.extend(self.held.iter().flat_map(|held| held.descriptors()));
         keep.extend(kept.iter().map(|fd| fd.as_fd()));
         close_all_but(&keep);
@@ -393,6 +411,11 @@ impl<'a> Monitor<'a> {
             if ready.checked {
                 self.schedule.reap();
             }
+            if let Some(asked) = self.asked.as_mut().filter(|_| ready.asked)
+                && asked.is_heard()
+            {
+                self.ends = self.ends.or(Instant::now().checked_add(asked.grace));
+            }
             self.mind_time();
         }
     }
@@ -417,11 +440,14 @@ impl<'a> Monitor<'a> {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         }
         fds.extend(self.notify.iter().map(|n| PollFd::from_borrowed_fd(n.descriptor(), PollFlags::IN)));
+        let asked = fds.len();
+        fds.extend(self.asked.iter().map(|a| PollFd::from_borrowed_fd(a.descriptor(), PollFlags::IN)));
         if let Some(fd) = self.schedule.child() {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         let stuck = held_back.then(|| Duration::from_secs(1));
-        let deadlines = self.deadline.into_iter().chain(self.slims).chain(self.schedule.due());
+        let deadlines =
+            self.deadline.into_iter().chain(self.ends).chain(self.slims).chain(self.schedule.due());
         let left = deadlines.map(|d| d.saturating_duration_since(now)).chain(stuck).min();
         let left = left.map(|l| Timespec { tv_sec: l.as_secs() as i64, tv_nsec: l.subsec_nanos().into() });
         if let Err(e) = poll(&mut fds, left.as_ref())
@@ -431,6 +457,7 @@ impl<'a> Monitor<'a> {
         }
         let any = |fd: &PollFd<'_>| !fd.revents().is_empty();
         let mut ready = Ready { exited: any(&fds[0]), listener: any(&fds[1]), ..Ready::default() };
+        ready.asked = self.asked.is_some() && any(&fds[asked]);
         ready.checked = self.schedule.child().is_some() && fds.last().is_some_and(any);
         for ((n, _), fd) in outputs.iter().zip(&fds[2..]) {
             ready.outputs[*n] = any(fd);
@@ -514,6 +541,10 @@ impl<'a> Monitor<'a> {
             self.timed_out = true;
             let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
         }
+        if self.ends.is_some_and(|at| now >= at) {
+            self.ends = None;
+            let _ = rustix::process::pidfd_send_signal(&self.process, rustix::process::Signal::KILL);
+        }
         if self.slims.is_some_and(|at| now >= at) {
             self.slims = None;
             unroot_sys::memory::give_back();
@@ -521,7 +552,7 @@ impl<'a> Monitor<'a> {
         self.schedule.mind(now);
     }
 
-    fn reap(&self) -> Exit {
+    fn reap(&mut self) -> Exit {
         let code = loop {
             match waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED) {
                 Ok(Some(status)) => break exit_code(&status),
@@ -531,7 +562,8 @@ impl<'a> Monitor<'a> {
         };
         // as Podman has it for a container that --timeout ended
         let code = if self.timed_out { -1 } else { self.failed.unwrap_or(code) };
-        Exit { code, finished: crate::log::now() }
+        let asked = self.asked.as_mut().is_some_and(Asked::is_heard);
+        Exit { code, finished: crate::log::now(), asked }
     }
 
     /// Everybody gets what is left, and the exit code.
@@ -559,6 +591,7 @@ impl<'a> Monitor<'a> {
 struct Ready {
     exited: bool,
     checked: bool,
+    asked: bool,
     listener: bool,
     outputs: [bool; 2],
     clients: Vec<bool>,

@@ -53,6 +53,13 @@ fn only_what_should_run() {
     host.unroot(["update", "--restart=unless-stopped", "updated"]).ok();
     power_cut(&host, &["always", "unless", "no", "updated"]);
     assert_eq!(host.unroot(["ps", "-q"]).ok(), "");
+    // what ran has ended, which nobody could record; what never ran has not
+    let state = |name: &str| {
+        let format = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}";
+        host.unroot(["inspect", "--format", format, name]).ok()
+    };
+    assert!(state("no").starts_with("exited 137 the host went down"), "{}", state("no"));
+    assert_eq!((&*state("never-ran"), &*state("stopped-unless")), ("created 0 ", "exited 137 "));
     let mut names: Vec<String> = host
         .unroot(["ps", "-a", "--filter=should-start-on-boot=true", "--format={{.Names}}"])
         .ok()

@@ -28,6 +28,7 @@ mod image_store;
 mod images;
 mod life;
 mod limits;
+mod limits_hold;
 mod names;
 mod network;
 mod observed;
