@@ -152,6 +152,10 @@ pub struct Pod<'a> {
     pub settings: &'a [Setting],
 }
 
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
 impl Cgroup {
     /// Moves this process beside the container in its scope, if it is in one, so that it may make processes there.
     pub fn approach(&self, uid: u32) -> Result<(), Error> {
@@ -293,8 +297,7 @@ impl Cgroup {
 
     /// The most processes that it may have, if one that joins it would be too many (with whoever makes it).
     pub fn full(&self) -> Option<u64> {
-        let number = |file: &str| fs::read_to_string(self.path.join(file)).ok()?.trim().parse::<u64>().ok();
-        let (now, most) = (number("pids.current")?, number("pids.max")?);
+        let (now, most) = (self.number("pids.current")?, self.number("pids.max")?);
         (now + 2 > most).then_some(most)
     }
 
@@ -302,7 +305,12 @@ impl Cgroup {
     pub fn least(&self, file: &str) -> Option<u64> {
         let mount = mount_point()?;
         let above = self.path.ancestors().take_while(|dir| *dir != mount);
-        above.filter_map(|dir| fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()).min()
+        above.filter_map(|dir| number(&dir.join(file))).min()
+    }
+
+    /// A file that is one number; none if it is not there, or says `max`.
+    pub fn number(&self, file: &str) -> Option<u64> {
+        number(&self.path.join(file))
     }
 
     /// Freezes or thaws it, and waits until it is.

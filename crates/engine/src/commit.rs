@@ -167,7 +167,7 @@ fn configuration(record: &Record, base: Option<&Image>, asked: &Commit) -> Resul
     let exposed =
         spec.network.expose.iter().map(|p| if p.contains('/') { p.clone() } else { format!("{p}/tcp") });
     config.exposed_ports.extend(exposed.map(|p| (p, json!({}))));
-    for port in record.ports.iter().flat_map(|p| unroot_network::PortMap::parse(p)).flatten() {
+    for port in record.published() {
         config.exposed_ports.insert(format!("{}/{}", port.container, port.protocol), json!({}));
     }
     if asked.include_volumes {

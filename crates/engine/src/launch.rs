@@ -288,13 +288,11 @@ impl Launch {
         let pid = made.pid();
         let pasta = match &self.network {
             Mode::Pasta(options) => {
-                let netns = self.dirs.run_container(&self.record.id).join(NETNS);
+                let run = self.dirs.run_container(&self.record.id);
+                let netns = run.join(NETNS);
                 let namespace = made.network_namespace()?;
                 unroot_runtime::bind_namespace(namespace.as_fd(), &netns).map_err(Error::engine)?;
-                let run = self.dirs.run_container(&self.record.id);
-                let pasta = Pasta::start(&netns, &run, &self.ports, options).map_err(network_error)?;
-                crate::remove::note_starting_helper(&run, pasta.pid())?;
-                Some(pasta)
+                Some(Pasta::start(&netns, &run, &self.ports, options).map_err(network_error)?)
             }
             _ => None,
         };

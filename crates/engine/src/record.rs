@@ -8,6 +8,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use unroot_idmap::IdMaps;
+use unroot_network::PortMap;
 
 use crate::dirs::{Dirs, read_json};
 use crate::error::{Error, ErrorKind, Result};
@@ -69,6 +70,11 @@ impl Record {
     /// `id`'s first twelve digits.
     pub fn short_id(&self) -> &str {
         &self.id[..12]
+    }
+
+    /// Its published ports, one by one.
+    pub fn published(&self) -> impl Iterator<Item = PortMap> {
+        self.ports.iter().filter_map(|text| PortMap::parse(text).ok()).flatten()
     }
 
     /// Reads one; none if it is gone.

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use rustix::mount::UnmountFlags;
 
-use unroot_network::PortMap;
-
-use crate::dirs::{Dirs, read_json, write_json};
+use crate::dirs::Dirs;
 use crate::error::{Context as _, Error, Result};
 use crate::lock::Lock;
 use crate::record::{Record, release_name};
@@ -48,33 +46,21 @@ pub fn settle(dirs: &Dirs, record: &Record, _lock: &Lock) -> Result<()> {
 fn free_half_made(dirs: &Dirs, record: &Record) {
     let run = dirs.run_container(&record.id);
     if run.exists() {
-        // (a helper that was starting has ended with the monitor, or is just ending)
-        if let Ok(Some(helper)) = read_json::<ProcessRef>(&run.join(STARTING_HELPER)) {
-            end_process(helper);
-        }
-        // (the one in the background may not even have a file with its number; it ends with this file, but would be
-        // neither found nor waited for then. One that was just going there is another process the next time)
+        // (the network's helper may not even have written its number; it ends with this file, but would be neither
+        // found nor waited for then. One that was just going into the background is another process the next time; one
+        // that was starting ends with the monitor, and may be past being found)
         if run.join(NETNS).exists() {
             for _ in 0..4 {
                 processes_of(&run).into_iter().for_each(end_process);
             }
             let _ = fs::remove_file(run.join(NETNS));
-            let ports = record.ports.iter().filter_map(|text| PortMap::parse(text).ok()).flatten();
-            ports.for_each(|port| port.wait_free(Duration::from_secs(2)));
+            unroot_network::wait_free(record.published(), Duration::from_secs(2));
         }
         end_helper(&run);
         let (parent, pod) = (record.spec.limits.cgroup_parent.as_deref(), record.spec.pod.as_deref());
         let lost = unroot_cgroup::Cgroup::lost(parent, pod, &record.id);
         let _ = lost.map(unroot_cgroup::Cgroup::remove);
     }
-}
-
-/// The process that starts a network helper.
-const STARTING_HELPER: &str = "helper.json";
-
-/// In case the monitor is killed before it is ready.
-pub(crate) fn note_starting_helper(run: &Path, pid: u32) -> Result<()> {
-    ProcessRef::of(pid).map_or(Ok(()), |helper| write_json(&run.join(STARTING_HELPER), &helper))
 }
 
 /// Ends a network helper of which nothing tells but its own file.

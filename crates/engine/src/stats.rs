@@ -75,8 +75,8 @@ fn of_group(group: &Cgroup) -> Stats {
     let micros = |name: &str| value_of(&cpu, name).unwrap_or(0) * 1000;
     // (without the controllers the same is known of the processes one by one)
     let processes = || group.processes();
-    let number = |file: &str| fs::read_to_string(path.join(file)).ok()?.trim().parse::<u64>().ok();
-    let memory = number("memory.current").unwrap_or_else(|| processes().into_iter().map(resident).sum());
+    let memory =
+        group.number("memory.current").unwrap_or_else(|| processes().into_iter().map(resident).sum());
     let total = host_memory();
     Stats {
         time: now(),
@@ -85,7 +85,7 @@ fn of_group(group: &Cgroup) -> Stats {
         memory,
         memory_limit: group.least("memory.max").map_or(total, |limit| limit.min(total)),
         block: block(&fs::read_to_string(path.join("io.stat")).unwrap_or_default()),
-        pids: number("pids.current").unwrap_or_else(|| processes().into_iter().map(threads).sum()),
+        pids: group.number("pids.current").unwrap_or_else(|| processes().into_iter().map(threads).sum()),
         ..Stats::default()
     }
 }

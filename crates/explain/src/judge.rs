@@ -29,6 +29,18 @@ pub enum Level {
     Nobody,
 }
 
+impl Level {
+    /// What an id alone is worth.
+    fn of(uid: u32, owner: &Owner) -> Self {
+        match owner {
+            _ if uid == 0 => Self::RootId,
+            Owner::Account { .. } => Self::Account,
+            Owner::Subordinate { .. } => Self::Subordinate,
+            Owner::Nobody => Self::Nobody,
+        }
+    }
+}
+
 /// Is it there?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -158,16 +170,17 @@ impl Worst {
         // (the setuid programs of an image are whatever its maker put there; the host's own are trusted)
         let foreign_programs = !facts.no_new_privileges && facts.shares("mnt") != Some(true);
         let may_become_any = foreign_programs || facts.capabilities.permitted & bit("SETUID") != 0;
-        let mut candidates = vec![(facts.uid[1], facts.gid[1])];
+        let own = (facts.uid[1], facts.gid[1]);
+        let mut candidates = vec![own];
         if let (true, Some(maps)) = (may_become_any || facts.inside_uid() == Some(0), facts.maps.known()) {
-            let root = maps.uid.to_outside(0);
-            let gid = maps.gid.to_outside(0).unwrap_or(facts.gid[1]);
+            let gid = maps.gid.to_outside(0).unwrap_or(own.1);
             let owner = facts.user_namespace.known().and_then(|ns| ns.owner);
             let accounts = owner.into_iter().chain(host.accounts.keys().copied());
             let others = accounts.filter(|uid| may_become_any && maps.uid.to_inside(*uid).is_some());
-            candidates.extend(root.into_iter().chain(others).map(|uid| (uid, gid)));
+            candidates.extend(maps.uid.to_outside(0).into_iter().chain(others).map(|uid| (uid, gid)));
         }
-        let (uid, gid) = worst_of(&candidates, host);
+        let level = |(uid, _): &(u32, u32)| Level::of(*uid, &host.owner_of_uid(*uid));
+        let (uid, gid) = candidates.into_iter().min_by_key(level).unwrap_or(own);
         let gained = if foreign_programs { facts.capabilities.bounding } else { 0 };
         let held = facts.capabilities.permitted | facts.capabilities.effective | gained;
         let hosts = facts.is_in_hosts_user_namespace();
@@ -182,17 +195,6 @@ impl Worst {
     }
 }
 
-/// The one with the most on the host; the first of several.
-fn worst_of(candidates: &[(u32, u32)], host: &Host) -> (u32, u32) {
-    let rank = |uid: u32| match (uid, host.owner_of_uid(uid)) {
-        (0, _) => 0,
-        (_, Owner::Account { .. }) => 1,
-        (_, Owner::Subordinate { .. }) => 2,
-        (_, Owner::Nobody) => 3,
-    };
-    *candidates.iter().min_by_key(|(uid, _)| rank(*uid)).expect("what it is")
-}
-
 /// What the facts mean.
 pub fn judge(facts: Facts, host: &Host) -> Report {
     let worst = Worst::of(&facts, host);
@@ -201,13 +203,11 @@ pub fn judge(facts: Facts, host: &Host) -> Report {
     doors.sort_by_key(|d| d.severity);
     let strong = AS_GOOD_AS_ROOT.iter().map(|n| bit(n)).sum::<u64>() & worst.capabilities;
     let open = doors.iter().any(|d| d.severity == Severity::Critical);
-    let level = match &owner {
+    let level = match Level::of(worst.identity.uid, &owner) {
         _ if open || strong != 0 => Level::HostRoot,
-        _ if worst.identity.uid == 0 => Level::RootId,
+        Level::RootId => Level::RootId,
         _ if worst.unknown => Level::Unknown,
-        Owner::Account { .. } => Level::Account,
-        Owner::Subordinate { .. } => Level::Subordinate,
-        Owner::Nobody => Level::Nobody,
+        level => level,
     };
     let engine_is_root = facts.supervisor.as_ref().map(|s| s.uid == 0);
     let root_inside = facts.inside_uid().map(|uid| uid == 0);

@@ -9,16 +9,14 @@
 //! No process is kept for the next command; the namespace may be (see `kept`).
 
 use std::fs;
-use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
-use unroot_sys::beside::Child;
+use unroot_sys::beside::{Child, Program};
 use unroot_sys::ns::{setns, unshare};
 use unroot_sys::path::find_program;
 use unroot_sys::process::{Namespace, Strings, set_gid, set_uid};
@@ -303,8 +301,7 @@ impl Coming {
 /// A program that writes one of the maps.
 struct Helper {
     name: &'static str,
-    child: Child,
-    errors: OwnedFd,
+    program: Program,
 }
 
 impl Helper {
@@ -314,20 +311,15 @@ impl Helper {
         for e in map.extents() {
             arguments.extend([e.inside, e.outside, e.length].map(|n| n.to_string()));
         }
-        let (errors, stderr) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|e| unroot_sys::SyscallError::new("pipe2", e))?;
-        let child = Child::program(&program, Strings::new(&arguments)?, stderr.as_fd())?;
-        Ok(Self { name, child, errors })
+        Ok(Self { name, program: Program::start(&program, Strings::new(&arguments)?)? })
     }
 
     fn finish(self) -> Result<(), String> {
-        let Self { name, child, errors } = self;
-        if child.wait().and_then(|status| status.exit_status()) == Some(0) {
-            return Ok(());
+        match self.program.finish() {
+            (Some(0), _) => Ok(()),
+            (_, said) if said.is_empty() => Err(format!("{}: ended without a word", self.name)),
+            (_, said) => Err(format!("{}: {said}", self.name)),
         }
-        let mut said = String::new();
-        let _ = fs::File::from(errors).take(4096).read_to_string(&mut said);
-        Err(format!("{name}: {}", if said.is_empty() { "ended without a word" } else { said.trim() }))
     }
 }
 

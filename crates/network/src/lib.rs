@@ -7,7 +7,7 @@ mod port;
 
 pub use mode::Mode;
 pub use pasta::{DNS_FORWARD, HOST_ADDRESS, PASTA_PID, Pasta, value_of};
-pub use port::{PortMap, Protocol};
+pub use port::{PortMap, Protocol, wait_free};
 
 /// What went wrong with a network.
 #[derive(Debug, thiserror::Error)]

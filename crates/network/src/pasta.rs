@@ -3,13 +3,9 @@
 //! ready, and ends by itself with the namespace.
 
 use std::fs;
-use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::pipe::{PipeFlags, pipe_with};
-
-use unroot_sys::beside::Child;
+use unroot_sys::beside::Program;
 use unroot_sys::path::find_program;
 use unroot_sys::process::Strings;
 
@@ -35,8 +31,7 @@ pub const PASTA_PID: &str = "pasta.pid";
 /// A pasta that is starting: until it is ready it ends with whoever has started it.
 #[derive(Debug)]
 pub struct Pasta {
-    child: Child,
-    errors: OwnedFd,
+    program: Program,
     pidfile: PathBuf,
     ports: Vec<PortMap>,
 }
@@ -102,27 +97,16 @@ impl Pasta {
         })?;
         let failed =
             |e: unroot_sys::SyscallError| Error::Invalid(format!("start {}: {e}", program.display()));
-        let (errors, stderr) =
-            pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed(unroot_sys::SyscallError::new("pipe2", e)))?;
         let words = Strings::new(&words).map_err(failed)?;
-        let child = Child::program(&program, words, stderr.as_fd()).map_err(failed)?;
-        Ok(Self { child, errors, pidfile, ports: ports.to_vec() })
-    }
-
-    /// The process that makes it ready; the one that goes into the background is another.
-    pub fn pid(&self) -> u32 {
-        self.child.pid
+        let program = Program::start(&program, words).map_err(failed)?;
+        Ok(Self { program, pidfile, ports: ports.to_vec() })
     }
 
     /// Waits until it is ready; its pid.
     pub fn wait_ready(self) -> Result<Option<u32>, Error> {
-        let mut said = Vec::new();
-        // (it lets go of its end when it goes into the background)
-        let read = fs::File::from(self.errors).read_to_end(&mut said);
-        read.map_err(|e| Error::Invalid(format!("wait for pasta: {e}")))?;
-        match self.child.wait().and_then(|status| status.exit_status()) {
-            Some(0) => Ok(fs::read_to_string(&self.pidfile).ok().and_then(|t| t.trim().parse().ok())),
-            code => explain(String::from_utf8_lossy(&said).trim(), code.unwrap_or(-1), &self.ports),
+        match self.program.finish() {
+            (Some(0), _) => Ok(fs::read_to_string(&self.pidfile).ok().and_then(|t| t.trim().parse().ok())),
+            (code, said) => explain(&said, code.unwrap_or(-1), &self.ports),
         }
     }
 }

@@ -142,12 +142,14 @@ impl PortMap {
     pub(crate) fn is_forbidden(&self) -> bool {
         self.bind(self.host).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied)
     }
+}
 
-    /// Waits for a port that nobody may have any more: the kernel closes a killed process's sockets when it comes to it.
-    pub fn wait_free(&self, most: Duration) {
-        let begun = Instant::now();
-        let is_taken = || self.bind(self.host).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
-        while is_taken() && begun.elapsed() < most {
+/// Waits for ports that nobody may have any more: the kernel closes a killed process's sockets when it comes to it.
+pub fn wait_free(ports: impl Iterator<Item = PortMap>, most: Duration) {
+    let end = Instant::now() + most;
+    for port in ports {
+        let is_taken = || port.bind(port.host).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
+        while is_taken() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
     }

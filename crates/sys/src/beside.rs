@@ -2,10 +2,13 @@
 //! and no page of this process has to be copied after them, as after a fork.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_send_signal, waitid};
 
 use crate::SyscallError;
@@ -48,10 +51,8 @@ impl Child {
         Self::clone(namespaces, wait_to_be_killed, CString::default(), Strings::default(), None)
     }
 
-    /// One that becomes another program, with no environment; its standard error is `stderr`, what else it has is
-    /// this process's. Unless that program has privileges of its own it ends with this thread; what it starts in turn
-    /// does not.
-    pub fn program(path: &Path, arguments: Strings, stderr: BorrowedFd<'_>) -> Result<Self, SyscallError> {
+    /// One that becomes another program.
+    fn program(path: &Path, arguments: Strings, stderr: BorrowedFd<'_>) -> Result<Self, SyscallError> {
         use std::os::unix::ffi::OsStrExt as _;
         let program = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| SyscallError::new("execve: a path with a NUL byte", Errno::INVAL))?;
@@ -97,6 +98,32 @@ impl Child {
     pub fn wait(&self) -> Option<WaitIdStatus> {
         let id = WaitId::PidFd(self.pidfd.as_fd());
         rustix::io::retry_on_intr(|| waitid(id.clone(), WaitIdOptions::EXITED)).ok()?
+    }
+}
+
+/// Another program, with no environment; its standard error is read, what else it has is this process's. Unless it has
+/// privileges of its own it ends with this thread; what it starts in turn does not.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    errors: OwnedFd,
+}
+
+impl Program {
+    /// Starts it.
+    pub fn start(path: &Path, arguments: Strings) -> Result<Self, SyscallError> {
+        let (errors, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| SyscallError::new("pipe2", e))?;
+        Ok(Self { child: Child::program(path, arguments, stderr.as_fd())?, errors })
+    }
+
+    /// Waits until it ends, or goes into the background: its exit code, none if it was killed, and what it said.
+    pub fn finish(self) -> (Option<i32>, String) {
+        let Self { child, errors } = self;
+        let mut said = Vec::new();
+        // (more than that is nobody's to read, and writing it ends the program)
+        let _ = File::from(errors).take(64 << 10).read_to_end(&mut said);
+        let code = child.wait().and_then(|status| status.exit_status());
+        (code, String::from_utf8_lossy(&said).trim().to_string())
     }
 }
 

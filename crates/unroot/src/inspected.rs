@@ -118,7 +118,7 @@ fn configuration(engine: &Engine, record: &Record, config: &Config, shown: &mut 
             ports.insert(format!("{port}/{protocol}"), json!({}));
         }
     }
-    for port in record.ports.iter().flat_map(|p| unroot_network::PortMap::parse(p)).flatten() {
+    for port in record.published() {
         ports.insert(format!("{}/{}", port.container, port.protocol), json!({}));
     }
     shown["Env"] = json!(engine.variables_of(record, config));

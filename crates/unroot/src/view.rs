@@ -282,7 +282,7 @@ fn binds(record: &Record) -> Vec<String> {
 
 pub fn ports(record: &Record) -> Value {
     let mut all = serde_json::Map::new();
-    for port in record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten() {
+    for port in record.published() {
         let binding = json!({"HostIp": port.host_ip.map_or("0.0.0.0".to_string(), |ip| ip.to_string()), "HostPort": port.host.to_string()});
         let list = all.entry(format!("{}/{}", port.container, port.protocol)).or_insert_with(|| json!([]));
         if let Some(list) = list.as_array_mut() {
@@ -302,8 +302,7 @@ struct PortRange {
 }
 
 fn port_ranges(record: &Record) -> Vec<PortRange> {
-    let mut ports: Vec<PortMap> =
-        record.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten().collect();
+    let mut ports: Vec<PortMap> = record.published().collect();
     ports.sort_by_key(|p| (p.host_ip.map(|ip| ip.to_string()), p.protocol.to_string(), p.host, p.container));
     let mut ranges: Vec<PortRange> = Vec::new();
     for port in ports {

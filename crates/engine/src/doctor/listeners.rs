@@ -27,8 +27,7 @@ pub(super) fn look(group: &mut Group, engine: &Engine) {
         let Some(pid) = process.map(|p| p.pid) else { continue };
         let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
         let listeners = [parse(&read("tcp")), parse(&read("tcp6"))].concat();
-        let ports = record.ports.iter().flat_map(|text| PortMap::parse(text).unwrap_or_default());
-        for port in ports.filter(|p| p.protocol == Protocol::Tcp) {
+        for port in record.published().filter(|p| p.protocol == Protocol::Tcp) {
             judge(group, &record.name, pid, &port, &listeners);
         }
     }

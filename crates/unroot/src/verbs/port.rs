@@ -1,7 +1,5 @@
 //! `port`
 
-use unroot_network::PortMap;
-
 use crate::cli::{CliError, Kind, Outcome, flag};
 use crate::output;
 use crate::selection::{LATEST, one};
@@ -21,7 +19,7 @@ pub const VERB: Verb = Verb {
         let mut found = false;
         for record in records {
             let owner = engine.network_owner(&record);
-            for port in owner.ports.iter().filter_map(|p| PortMap::parse(p).ok()).flatten() {
+            for port in owner.published() {
                 let inside = format!("{}/{}", port.container, port.protocol);
                 let outside = format!(
                     "{}:{}",

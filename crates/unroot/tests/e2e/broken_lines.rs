@@ -1,13 +1,14 @@
 //! Registries behind lines that break: pushes and pulls go on where they were.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::host::{Host, IMAGE};
 use crate::registry::Registry;
+use crate::server::{Reply, Seen, Server};
 
 /// After this many bytes in one direction the first connection that gets so far is cut.
 const CUT: usize = 300_000;
@@ -124,12 +125,7 @@ fn what_a_registry_has_is_not_sent() {
     assert_eq!(host.unroot(["run", "--rm", "--network=none", &at("b:1"), "echo", "whole"]).ok(), "whole");
 }
 
-/// A registry that only takes pushes, keeps what has arrived of one that broke, and breaks the first.
-struct Keeper {
-    port: u16,
-    kept: Arc<Mutex<Kept>>,
-}
-
+/// What a registry that only takes pushes keeps of them, also of one that broke; it breaks the first that is long.
 #[derive(Default)]
 struct Kept {
     uploads: Vec<Vec<u8>>,
@@ -139,95 +135,48 @@ struct Kept {
     has_broken: bool,
 }
 
-impl Keeper {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let kept = Arc::<Mutex<Kept>>::default();
-        let all = kept.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let kept = all.clone();
-                thread::spawn(move || while answer(&stream, &kept).is_some() {});
+impl Kept {
+    fn answer(&mut self, request: &Seen) -> Reply {
+        let number = |rest: &str| rest.split('?').next()?.parse::<usize>().ok();
+        let upload = request.path.strip_prefix("/up/").and_then(number);
+        let at = |status, n| Reply::new(status).header("Location", format!("/up/{n}"));
+        match (request.method.as_str(), upload) {
+            ("HEAD", _) => Reply::new(404),
+            ("POST", _) => {
+                self.uploads.push(Vec::new());
+                at(202, self.uploads.len() - 1)
             }
-        });
-        Self { port, kept }
-    }
-}
-
-/// Answers one request; none if the line is to end.
-fn answer(mut stream: &TcpStream, kept: &Mutex<Kept>) -> Option<()> {
-    let mut first = [0];
-    if stream.peek(&mut first).ok()? == 1 && first[0] == 0x16 {
-        // (as Go's server answers who speaks TLS)
-        let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request.\n");
-        return None;
-    }
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let mut words = line.split(' ');
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
-        headers.insert(name.to_lowercase(), value.to_owned());
-    }
-    let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
-    let upload = path.strip_prefix("/up/").and_then(|rest| rest.split('?').next()?.parse::<usize>().ok());
-    let mut say = |head: String| {
-        stream.write_all(format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n").as_bytes()).ok()
-    };
-    match (method.as_str(), upload) {
-        ("HEAD", _) => say("404 none".into()),
-        ("POST", _) => {
-            let mut kept = kept.lock().unwrap();
-            kept.uploads.push(Vec::new());
-            say(format!("202 begun\r\nLocation: /up/{}", kept.uploads.len() - 1))
-        }
-        ("PATCH", Some(n)) => {
-            let breaks = length > CUT && !std::mem::replace(&mut kept.lock().unwrap().has_broken, true);
-            let mut body = Vec::new();
-            reader.take(if breaks { CUT } else { length } as u64).read_to_end(&mut body).ok()?;
-            let mut kept = kept.lock().unwrap();
-            if let Some(range) = headers.get("content-range") {
-                kept.resumed.push(range.split('-').next()?.parse().ok()?);
+            ("PATCH", Some(n)) => {
+                let breaks = request.body.len() > CUT && !std::mem::replace(&mut self.has_broken, true);
+                if let Some(range) = request.header("content-range") {
+                    self.resumed.push(range.split('-').next().unwrap().parse().unwrap());
+                }
+                let arrived = if breaks { &request.body[..CUT] } else { &request.body };
+                self.uploads[n].extend(arrived);
+                if breaks { Reply::hangup() } else { at(202, n) }
             }
-            kept.uploads[n].extend(body);
-            if breaks {
-                let _ = stream.shutdown(Shutdown::Both);
-                return None;
+            ("GET", Some(n)) => at(204, n).header("Range", format!("0-{}", self.uploads[n].len() - 1)),
+            ("PUT", Some(n)) => {
+                let blob = std::mem::take(&mut self.uploads[n]);
+                let digest = unroot_store::digest(&blob);
+                let is_right = request.path.ends_with(digest.trim_start_matches("sha256:"));
+                self.blobs.insert(digest, blob);
+                Reply::new(if is_right { 201 } else { 400 })
             }
-            say(format!("202 taken\r\nLocation: /up/{n}"))
+            ("PUT", None) => Reply::new(201),
+            _ => Reply::new(405),
         }
-        ("GET", Some(n)) => {
-            let arrived = kept.lock().unwrap().uploads[n].len();
-            say(format!("204 this\r\nLocation: /up/{n}\r\nRange: 0-{}", arrived - 1))
-        }
-        ("PUT", Some(n)) => {
-            let mut kept = kept.lock().unwrap();
-            let blob = std::mem::take(&mut kept.uploads[n]);
-            let digest = unroot_store::digest(&blob);
-            let is_right = path.ends_with(digest.trim_start_matches("sha256:"));
-            kept.blobs.insert(digest, blob);
-            say(if is_right { "201 there".into() } else { "400 another digest".into() })
-        }
-        ("PUT", None) => {
-            reader.take(length as u64).read_to_end(&mut Vec::new()).ok()?;
-            say("201 there".into())
-        }
-        _ => say("405 no".into()),
     }
 }
 
 #[test]
 fn a_push_goes_on_where_it_broke() {
     let host = Host::new();
-    let keeper = Keeper::start();
-    host.unroot(["push", "-q", IMAGE, &format!("127.0.0.1:{}/a:1", keeper.port)]).ok();
-    let kept = keeper.kept.lock().unwrap();
+    let kept = Arc::<Mutex<Kept>>::default();
+    let all = kept.clone();
+    let server = Server::start(move |request, _| all.lock().unwrap().answer(request));
+    host.unroot(["push", "-q", IMAGE, &server.name("a:1")]).ok();
+    let kept = kept.lock().unwrap();
     assert_eq!(kept.resumed, [CUT], "only the rest was sent again");
     assert_eq!(kept.blobs.len(), 2, "the layer and the config");
 }

@@ -41,6 +41,9 @@ mod restart;
 mod sdnotify;
 mod secrets;
 mod security;
+#[path = "../../../registry/tests/client/server.rs"]
+#[expect(dead_code, reason = "the registry client's own tests need more of it")]
+mod server;
 mod stdio;
 mod systemd;
 mod transitions;
