@@ -374,7 +374,7 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// `slice x 1 2` is x[1:2], of a list or of a text's bytes.
+/// `slice x 1 2` is `x[1:2]`, of a list or of a text's bytes.
 fn slice(arguments: &[Value]) -> Result<Value, String> {
     let (value, bounds) = arguments.split_first().ok_or("template: wrong number of args for slice")?;
     let length = match value {
